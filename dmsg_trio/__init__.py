@@ -1,0 +1,1 @@
+"""Encrypted streams by public key through relay servers, on Trio."""
