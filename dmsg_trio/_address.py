@@ -11,6 +11,8 @@ NO_PORT: Final = 0
 FIRST_EPHEMERAL_PORT: Final = 49152
 LAST_PORT: Final = 65535
 
+_LONGEST_PORT: Final = 20  # digits; leading zeros are harmless, endless ones are not
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
@@ -33,9 +35,10 @@ class Address:
         port = port.strip()
         if port in ("", "~"):
             return cls(PublicKey.parse(pk), default_port)
-        if not (port.isascii() and port.isdigit()):
-            raise ValueError(f"a port is a number from 0 to {LAST_PORT} or '~', not {port!r}")
-        return cls(PublicKey.parse(pk), int(port[:9]))
+        if not (port.isascii() and port.isdigit() and len(port) <= _LONGEST_PORT):
+            shown = port[: 2 * _LONGEST_PORT]
+            raise ValueError(f"a port is a number from 0 to {LAST_PORT} or '~', not {shown!r}")
+        return cls(PublicKey.parse(pk), int(port))
 
     def __str__(self) -> str:
         return f"{self.pk}:{self.port or '~'}"

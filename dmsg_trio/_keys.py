@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from string import hexdigits
 from typing import Final, NoReturn
 
 import coincurve
@@ -17,7 +18,8 @@ PUBLIC_KEY_SIZE: Final = 33
 SECRET_KEY_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 65
 
-_HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_SHOWN: Final = 160  # characters of a wrong text that an error repeats
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,12 +71,12 @@ class SecretKey:
 
     def __init__(self, raw: bytes) -> None:
         if len(raw) != SECRET_KEY_SIZE:
-            raise ValueError(f"a secret key has {SECRET_KEY_SIZE} bytes, not {len(raw)}")
-        try:
-            self._key = coincurve.PrivateKey(raw)
-        except ValueError:
-            # The library's message may hold the key.
-            raise ValueError("not a secret key of secp256k1: zero or too large") from None
+            size = len(raw)
+            del raw  # most of a key, in a frame that a traceback may show
+            raise ValueError(f"a secret key has {SECRET_KEY_SIZE} bytes, not {size}")
+        if not 0 < int.from_bytes(raw) < _ORDER:
+            raise ValueError("not a secret key of secp256k1: zero or too large")
+        self._key = coincurve.PrivateKey(raw)
         self._pk = PublicKey(self._key.public_key.format())
 
     @classmethod
@@ -86,13 +88,10 @@ class SecretKey:
     def parse(cls, text: str) -> SecretKey:
         """Read 64 hex digits; the `ValueError` says what is wrong without repeating them."""
         text = text.strip()
-        if len(text) != 2 * SECRET_KEY_SIZE:
-            raise ValueError(f"a secret key is {2 * SECRET_KEY_SIZE} hex digits, not {len(text)}")
-        try:
-            raw = bytes.fromhex(text)
-        except ValueError:
-            raise ValueError("a secret key is hex digits only") from None
-        return cls(raw)
+        if fault := _fault_of_hex(text, SECRET_KEY_SIZE, "secret key"):
+            del text  # it may be a key with one wrong digit, in a frame that a traceback may show
+            raise ValueError(fault)
+        return cls(bytes.fromhex(text))
 
     @property
     def pk(self) -> PublicKey:
@@ -122,7 +121,7 @@ class SecretKey:
         return f"<SecretKey of {self._pk}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a SecretKey is not pickled; write an identity file")
+        raise TypeError("a SecretKey is neither copied nor pickled; write an identity file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class Signature:
             raise ValueError(f"a signature has {SIGNATURE_SIZE} bytes, not {len(self.raw)}")
         if self.raw[64] > 3:
             raise ValueError(f"the recovery id of a signature is 0 to 3, not {self.raw[64]}")
-        if int.from_bytes(self.raw[32:64]) > _HALF_ORDER:
+        if int.from_bytes(self.raw[32:64]) > _ORDER // 2:
             raise ValueError("the s of a signature is in the upper half")
 
     @classmethod
@@ -153,9 +152,17 @@ class Signature:
 
 def _from_hex(text: str, size: int, what: str) -> bytes:
     text = text.strip()
+    if fault := _fault_of_hex(text, size, what):
+        # Who pastes a secret key into the wrong place should not find it in a log.
+        shown = "" if len(text) == 2 * SECRET_KEY_SIZE else f": {text[:_SHOWN]!r}"
+        raise ValueError(fault + shown)
+    return bytes.fromhex(text)
+
+
+def _fault_of_hex(text: str, size: int, what: str) -> str:
+    """Say what keeps ``text`` from being ``size`` bytes in hex, without repeating it."""
     if len(text) != 2 * size:
-        raise ValueError(f"a {what} is {2 * size} hex digits, not {len(text)}: {text[:160]!r}")
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise ValueError(f"a {what} is hex digits only: {text!r}") from None
+        return f"a {what} is {2 * size} hex digits, not {len(text)}"
+    if wrong := next((at for at, digit in enumerate(text, 1) if digit not in hexdigits), 0):
+        return f"a {what} is hex digits only, not {text[wrong - 1]!r} at place {wrong}"
+    return ""
