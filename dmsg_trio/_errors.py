@@ -112,7 +112,7 @@ class UnreachableError(DmsgError):
         self.code = code
         self.reason = reason or describe_code(code)
         self.attempts = tuple(attempts)
-        lines = [f"{self.reason}"]
+        lines = [self.reason]
         lines += [f"  through {attempt.server}: {attempt.reason}" for attempt in self.attempts]
         super().__init__("\n".join(lines))
 
@@ -123,3 +123,7 @@ class DiscoveryError(DmsgError):
 
 class ConfigError(DmsgError):
     """A setting is wrong; the message names its path and what is wrong with it."""
+
+
+class IdentityError(ConfigError):
+    """A secret key cannot be had from where it should come; the message never repeats it."""
