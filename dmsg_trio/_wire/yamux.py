@@ -28,9 +28,9 @@ Buffer = bytes | bytearray | memoryview
 
 INITIAL_WINDOW: Final = 256 * 1024  # of each direction of each stream, by the specification
 MAX_STREAMS: Final = 2048  # that may be open at once; a SYN above it is reset
-MAX_WINDOW: Final = 2**32 - 1  # what a peer's grants may add up to
+MAX_WINDOW: Final = 2**32 - 1  # what grants may add up to; peers count in 32 bits
 LAST_STREAM_ID: Final = 2**31 - 1  # a session is renewed before its ids run out
-MAX_SKIPPED: Final = 256  # ids whose SYN may still come, since openers may race each other
+MAX_SKIPPED: Final = 512  # ids whose SYN may still come: the reference's openers race each other
 
 HEADER: Final = struct.Struct(">BBHII")
 HEADER_SIZE: Final = HEADER.size
@@ -183,6 +183,7 @@ class YamuxConnection:
 
     def __post_init__(self) -> None:
         self._next_id = 1 if self.client else 2
+        self._highest_peer_id = 0 if self.client else -1  # two below the first one
 
     # ---- in: bytes from the peer ----
 
@@ -269,9 +270,11 @@ class YamuxConnection:
                     f"stream {stream.stream_id}: {length} bytes into a window of "
                     f"{stream.receive_window}"
                 )
-            if length and stream.remote_ended:
-                raise RemoteProtocolError(f"stream {stream.stream_id}: data after its end")
             stream.receive_window -= length
+            if length and stream.remote_ended:
+                # The reference's writers race its closers. Nobody waits for what comes after an end.
+                self._close_untrusted(stream, closing, events)
+                stream = None
         if length:
             self._body_left, self._body_stream, self._body_flags = length, stream, closing
         elif closing and stream is not None:
@@ -284,7 +287,6 @@ class YamuxConnection:
             )
         if stream_id > self._highest_peer_id:
             first = max(self._highest_peer_id + 2, stream_id - 2 * MAX_SKIPPED)
-            first += (first ^ stream_id) & 1
             self._skipped_peer_ids += range(first, stream_id, 2)
             del self._skipped_peer_ids[:-MAX_SKIPPED]
             self._highest_peer_id = stream_id
@@ -302,13 +304,17 @@ class YamuxConnection:
 
     def _close_untrusted(self, stream: StreamState, flags: int, events: list[Event]) -> None:
         if flags & RST:
-            del self.streams[stream.stream_id]
+            self._drop(stream)
             events.append(StreamReset(stream.stream_id))
         elif not stream.remote_ended:
             stream.remote_ended = True
             if stream.local_ended:
                 del self.streams[stream.stream_id]
             events.append(StreamEnded(stream.stream_id))
+
+    def _drop(self, stream: StreamState) -> None:
+        del self.streams[stream.stream_id]
+        stream.local_ended = stream.remote_ended = True
 
     # ---- out: what we want of the peer ----
 
@@ -346,13 +352,17 @@ class YamuxConnection:
         """Let the peer send ``size`` more bytes; it has no effect after the peer's end."""
         if stream.remote_ended:
             return
+        if stream.receive_window + size > MAX_WINDOW:
+            raise LocalProtocolError(
+                f"stream {stream.stream_id}: a grant of {size} on top of {stream.receive_window}"
+            )
         stream.receive_window += size
         self._send_header(WINDOW, stream.flags_due, stream.stream_id, size)
         stream.flags_due = 0
 
     def end(self, stream: StreamState) -> None:
         """End our direction; a second call has no effect."""
-        if stream.local_ended or stream.stream_id not in self.streams:
+        if stream.local_ended:
             return
         stream.local_ended = True
         self._send_header(WINDOW, FIN | stream.flags_due, stream.stream_id, 0)
@@ -364,7 +374,8 @@ class YamuxConnection:
         """Drop the stream, both directions; it has no effect on one that is gone."""
         if self._body_stream is stream:
             self._body_stream = None  # what is left of the frame belongs to nobody
-        if self.streams.pop(stream.stream_id, None) is not None:
+        if stream.stream_id in self.streams:
+            self._drop(stream)
             self._send_header(WINDOW, RST, stream.stream_id, 0)
 
     def ping(self, value: int) -> None:
