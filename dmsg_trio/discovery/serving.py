@@ -1,0 +1,50 @@
+"""Running a discovery: a store, the rules, and HTTP on whatever listens.
+
+Kept apart from `dmsg_trio.discovery`, since who only asks needs no web framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+from starlette.types import ASGIApp
+
+from ._api import Health, Limits, make_app
+from ._limits import RateLimiter
+from ._rules import Policy
+from ._serve import serve_app, serve_tcp, tcp_address
+from ._service import DiscoveryService
+from ._store import Store, open_store
+
+__all__ = [
+    "DiscoveryService",
+    "Health",
+    "Limits",
+    "Policy",
+    "RateLimiter",
+    "Store",
+    "make_app",
+    "open_store",
+    "serve_app",
+    "serve_discovery",
+    "serve_tcp",
+    "tcp_address",
+]
+
+
+async def serve_discovery(
+    service: DiscoveryService,
+    app: ASGIApp,
+    listeners: Sequence[trio.SocketListener],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer on TCP and keep the store clean; run until cancelled, then drain.
+
+    To answer on a port of dmsg as well, run `serve_app` with the same ``app`` beside this.
+    """
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.keep_clean)
+        await nursery.start(serve_tcp, app, listeners)
+        task_status.started()
