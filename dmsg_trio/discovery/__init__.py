@@ -1,0 +1,24 @@
+"""The discovery: where servers and clients publish who they are, and look each other up.
+
+This is the side of who asks; `dmsg_trio.discovery.serving` runs one.
+"""
+
+from dmsg_trio._wire.entries import ClientInfo, Entry, EntryError, ServerInfo
+
+from ._http import HttpDiscovery
+from ._interface import Discovery, SequenceError
+from ._local import MemoryDiscovery, StaticDiscovery
+from ._publish import publish_next
+
+__all__ = [
+    "ClientInfo",
+    "Discovery",
+    "Entry",
+    "EntryError",
+    "HttpDiscovery",
+    "MemoryDiscovery",
+    "SequenceError",
+    "ServerInfo",
+    "StaticDiscovery",
+    "publish_next",
+]

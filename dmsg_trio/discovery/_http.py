@@ -1,0 +1,181 @@
+"""The client of a discovery that is reached over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Final
+
+import httpx
+import msgspec
+import trio
+
+from dmsg_trio._errors import ConfigError, DiscoveryError
+from dmsg_trio._keys import PublicKey
+from dmsg_trio._wire.entries import MAX_ENTRY_SIZE, Entry, EntryError
+
+from ._answers import printable, refused
+from ._rules import NO_SERVERS
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT: Final = 3.0  # seconds
+REQUEST_TIMEOUT: Final = 10.0  # seconds for a whole request and its answer
+MAX_LIST_SIZE: Final = 8 * 1024 * 1024  # bytes of a list of servers
+MAX_SERVERS: Final = 4096  # taken from such a list
+MAX_CONNECTIONS: Final = 4
+
+_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "dmsg-trio"}
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+class _Message(msgspec.Struct):
+    message: str = ""
+
+
+class HttpDiscovery:
+    """A discovery at an ``http://`` or ``https://`` URL. Close it, or use it as a block.
+
+    What it answers is verified: an entry of a client is its owner's word or an error, one of a
+    server which is not verified (`Entry.is_verified`) is a hint of an address.
+    """
+
+    def __init__(self, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._base_url = base_url.rstrip("/")
+        if transport is None and not self._base_url.startswith(("http://", "https://")):
+            raise ConfigError(f"a discovery's URL begins with http:// or https://: {base_url!r}")
+        self._http = httpx.AsyncClient(
+            transport=transport,
+            headers=_HEADERS,
+            timeout=httpx.Timeout(REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT),
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> HttpDiscovery:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<HttpDiscovery at {self._base_url}>"
+
+    # ---- the discovery ----
+
+    async def entry(self, pk: PublicKey) -> Entry:
+        """Look up the entry of a key; `UnreachableError` with code 100 if there is none."""
+        path = f"entry/{pk}"
+        body = await self._request("GET", path, limit=MAX_ENTRY_SIZE)
+        try:
+            entry = Entry.parse_untrusted(body)
+        except EntryError as error:
+            raise DiscoveryError(f"{self._url(path)}: {error}") from error
+        if entry.pk != pk:
+            raise DiscoveryError(f"{self._url(path)}: answered with the entry of {entry.pk}")
+        if not _is_credible(entry):
+            raise DiscoveryError(f"{self._url(path)}: the signature is not the owner's")
+        return entry
+
+    async def available_servers(self) -> list[Entry]:
+        """The servers with free sessions, most of them first; an empty list if none."""
+        return await self._servers("available_servers")
+
+    async def all_servers(self) -> list[Entry]:
+        """All servers; an empty list if none."""
+        return await self._servers("all_servers")
+
+    async def publish(self, entry: Entry) -> None:
+        """Make a signed entry known; `SequenceError` if it is not newer than the known one."""
+        await self._request("POST", "entry/", entry.to_json())
+
+    async def withdraw(self, entry: Entry) -> None:
+        """Take back the entry of a key, proven by a signed entry at least as new."""
+        await self._request("DELETE", "entry", entry.to_json())
+
+    # ---- its parts ----
+
+    async def _servers(self, path: str) -> list[Entry]:
+        try:
+            body = await self._request("GET", path, limit=MAX_LIST_SIZE)
+        except _NoServersError:
+            return []
+        try:
+            texts = msgspec.json.decode(body, type=list[msgspec.Raw])
+        except (ValueError, RecursionError) as error:
+            raise DiscoveryError(f"{self._url(path)}: not a list of entries: {error}") from error
+        return [entry for text in texts[:MAX_SERVERS] if (entry := self._server(bytes(text)))]
+
+    def _server(self, text: bytes) -> Entry | None:
+        """One entry of a list of servers; a bad one does not spoil the others."""
+        try:
+            entry = Entry.parse_untrusted(text)
+        except EntryError as error:
+            logger.debug("%s: left out a server: %s", self._base_url, error)
+            return None
+        if entry.server is None or not _is_credible(entry):
+            logger.debug("%s: left out %s: no credible entry of a server", self._base_url, entry.pk)
+            return None
+        return entry
+
+    def _url(self, path: str) -> str:
+        return f"{self._base_url}/dmsg-discovery/{path}"
+
+    async def _request(
+        self, method: str, path: str, body: bytes | None = None, *, limit: int = MAX_ENTRY_SIZE
+    ) -> bytes:
+        url = self._url(path)
+        request_headers = _JSON if body is not None else None
+        try:
+            with trio.fail_after(REQUEST_TIMEOUT):
+                async with self._http.stream(
+                    method, url, content=body, headers=request_headers
+                ) as response:
+                    answer = await _read_untrusted(response, url, limit)
+        except trio.TooSlowError as error:
+            raise DiscoveryError(f"{url}: no answer within {REQUEST_TIMEOUT} s") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = printable(str(error)) or type(error).__name__
+            raise DiscoveryError(f"{url}: {reason}") from error
+        if response.status_code == 200:
+            return answer
+        text = _message_of(answer)
+        if response.status_code == 404 and text == NO_SERVERS:
+            raise _NoServersError(f"{url}: {text}")
+        retry_after = response.headers.get("Retry-After", "")
+        raise refused(url, response.status_code, text, retry_after=retry_after)
+
+
+class _NoServersError(DiscoveryError):
+    """The list of servers is empty, which the protocol says with a 404."""
+
+
+async def _read_untrusted(response: httpx.Response, url: str, limit: int) -> bytes:
+    # Raw, since a small packed answer may be a large one.
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise DiscoveryError(f"{url}: the answer is encoded, though nobody asked for that")
+    answer = bytearray()
+    async for chunk in response.aiter_raw():
+        answer += chunk
+        if len(answer) > limit:
+            raise DiscoveryError(f"{url}: the answer has more than {limit} bytes")
+    return bytes(answer)
+
+
+def _message_of(answer: bytes) -> str:
+    try:
+        return msgspec.json.decode(answer, type=_Message).message
+    except (ValueError, RecursionError):
+        return answer.decode(errors="replace")
+
+
+def _is_credible(entry: Entry) -> bool:
+    return entry.client is None or entry.is_verified
