@@ -1,0 +1,258 @@
+"""Frames: how what is encrypted lies on a byte stream, and the ciphers that fill them.
+
+Handshake messages and stream data travel as ``length uint16 | body`` of at most 4096 bytes, session
+objects in the same form with a body of up to 65535. A body that is encrypted with a transport key
+is ``counter uint64 | ciphertext | tag(16)``, all numbers big-endian; the counter starts at 1.
+
+Every byte of every stream goes through `FrameSealer.seal` and `FrameOpener.open_untrusted`.
+"""
+
+import struct
+from typing import Final, TypeAlias
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from dmsg_trio._errors import LocalProtocolError, RemoteProtocolError
+from dmsg_trio._wire.noise import MAX_NONCE, TAG_SIZE, aead_nonce
+from dmsg_trio._wire.nonces import NonceWindow
+
+PREFIX_SIZE: Final = 2
+COUNTER_SIZE: Final = 8
+MAX_FRAME_SIZE: Final = 4096  # with its prefix
+MAX_BODY: Final = MAX_FRAME_SIZE - PREFIX_SIZE
+MIN_BODY: Final = COUNTER_SIZE + TAG_SIZE  # of an encrypted frame
+FRAME_OVERHEAD: Final = PREFIX_SIZE + MIN_BODY
+MAX_PLAINTEXT: Final = MAX_FRAME_SIZE - FRAME_OVERHEAD
+MAX_OBJECT_BODY: Final = 65535
+MAX_OBJECT: Final = MAX_OBJECT_BODY - MIN_BODY  # before it is encrypted
+PING_MARKER: Final = b"\0\0"  # a session object of no bytes: the other side sends it back
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+_HEADER: Final = struct.Struct(">HQ")  # prefix and counter
+_HEADER_SIZE: Final = _HEADER.size
+
+
+# ---- handshake messages and session objects: length | body ----
+
+
+def frame(body: bytes) -> bytes:
+    """Put the prefix of a Noise frame before a handshake message."""
+    return _prefixed(body, MAX_BODY)
+
+
+def frame_object(body: bytes) -> bytes:
+    """Put the prefix of a session object before an encrypted object."""
+    return _prefixed(body, MAX_OBJECT_BODY)
+
+
+def _prefixed(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise LocalProtocolError(f"a body of {len(body)} bytes, the limit is {limit}")
+    return len(body).to_bytes(PREFIX_SIZE) + body
+
+
+class FrameReader:
+    """Finds whole bodies in what a peer sends, and keeps what comes after them.
+
+    A handshake takes one frame at a time with `feed` and `next_frame`, since what follows its last
+    frame is no frame any more: that is `trailing`.
+    """
+
+    __slots__ = ("_incoming", "_limit")
+
+    def __init__(self, limit: int = MAX_BODY) -> None:
+        self._limit = limit
+        self._incoming = bytearray()
+
+    @property
+    def trailing(self) -> bytes:
+        """What was fed and not yet used."""
+        return bytes(self._incoming)
+
+    def feed(self, data: Buffer) -> None:
+        """Take in what was read from the peer; ask for frames until there is none, then feed more."""
+        self._incoming += data
+
+    def next_frame(self) -> bytes | None:
+        """Take out the next body, or None if it is not all there."""
+        if len(self._incoming) < PREFIX_SIZE:
+            return None
+        length = int.from_bytes(self._incoming[:PREFIX_SIZE])
+        if length > self._limit:
+            raise RemoteProtocolError(f"a frame of {length} bytes, the limit is {self._limit}")
+        end = PREFIX_SIZE + length
+        if len(self._incoming) < end:
+            return None
+        body = bytes(self._incoming[PREFIX_SIZE:end])
+        del self._incoming[:end]
+        return body
+
+    def receive_data(self, data: Buffer) -> list[bytes]:
+        """Take in what was read from the peer; answer with all bodies that are complete by it."""
+        self.feed(data)
+        return list(iter(self.next_frame, None))
+
+
+# ---- stream data: frames in order ----
+
+
+class FrameSealer:
+    """Encrypts what a stream sends; the frames must be sent in the order in which they were sealed."""
+
+    __slots__ = ("_counter", "_encrypt_into")
+
+    def __init__(self, key: bytes) -> None:
+        self._encrypt_into = ChaCha20Poly1305(key).encrypt_into
+        self._counter = 0
+
+    def seal(self, plaintext: Buffer) -> bytearray:
+        """Encrypt ``plaintext`` of any length into as many frames as it takes, back to back."""
+        size = len(plaintext)
+        frames = -(-size // MAX_PLAINTEXT)
+        if self._counter + frames >= MAX_NONCE:
+            raise LocalProtocolError(f"this key has sealed {self._counter} frames, it is used up")
+        # Encrypting right into the result saves a copy of every byte.
+        sealed = bytearray(size + frames * FRAME_OVERHEAD)
+        source, target = memoryview(plaintext), memoryview(sealed)
+        encrypt_into, counter, start = self._encrypt_into, self._counter, 0
+        for at in range(0, size, MAX_PLAINTEXT):
+            chunk = source[at : at + MAX_PLAINTEXT]
+            end = start + len(chunk) + FRAME_OVERHEAD
+            counter += 1
+            _HEADER.pack_into(sealed, start, end - start - PREFIX_SIZE, counter)
+            encrypt_into(aead_nonce(counter), chunk, None, target[start + _HEADER_SIZE : end])
+            start = end
+        self._counter = counter
+        return sealed
+
+    def __repr__(self) -> str:
+        return f"<FrameSealer after {self._counter} frames>"
+
+
+class FrameOpener:
+    """Decrypts what a stream receives, however the way has cut it into pieces.
+
+    After an error it opens nothing more: the frames behind one that was refused are never taken
+    for the ones that follow the last good one.
+    """
+
+    __slots__ = ("_broken", "_decrypt", "_last", "_partial")
+
+    def __init__(self, key: bytes) -> None:
+        self._decrypt = ChaCha20Poly1305(key).decrypt
+        self._last = 0  # the counter of the latest frame
+        self._partial = b""
+        self._broken = False
+
+    @property
+    def partial(self) -> int:
+        """How many bytes of a frame that is not all there are kept for the next call."""
+        return len(self._partial)
+
+    def open_untrusted(self, data: Buffer) -> bytes:
+        """Decrypt all frames that are complete by ``data``; they may carry nothing at all."""
+        if self._broken:
+            raise LocalProtocolError("a frame was refused before, nothing can follow it")
+        plaintexts: list[bytes] = []
+        view = memoryview(data)
+        if kept := len(self._partial):
+            # The frame that lies across two pieces is completed in a copy; all others are opened
+            # where they lie. So much of `view` completes it for sure, if there is so much.
+            head = self._partial + view[: MAX_FRAME_SIZE - kept]
+            used = self._open_frames(memoryview(head), plaintexts)
+            if not used:
+                self._partial = head
+                return b""
+            view = view[used - kept :]
+        used = self._open_frames(view, plaintexts)
+        self._partial = bytes(view[used:])
+        return b"".join(plaintexts)
+
+    def _open_frames(self, view: memoryview, plaintexts: list[bytes]) -> int:
+        """Decrypt the whole frames that ``view`` begins with, and say how many bytes they took."""
+        decrypt, last, size, start = self._decrypt, self._last, len(view), 0
+        while size - start >= _HEADER_SIZE:
+            length, counter = _HEADER.unpack_from(view, start)
+            if not MIN_BODY <= length <= MAX_BODY:
+                raise self._refusal(f"a frame of {length} bytes, not {MIN_BODY} to {MAX_BODY}")
+            if not last < counter < MAX_NONCE:
+                raise self._refusal(f"frame {counter} after frame {last}")
+            end = start + PREFIX_SIZE + length
+            if end > size:
+                break
+            try:
+                body = decrypt(aead_nonce(counter), view[start + _HEADER_SIZE : end], None)
+            except InvalidTag:
+                raise self._refusal(f"frame {counter} does not decrypt") from None
+            plaintexts.append(body)
+            last, start = counter, end
+        self._last = last
+        return start
+
+    def _refusal(self, reason: str) -> RemoteProtocolError:
+        self._broken = True
+        return RemoteProtocolError(reason)
+
+    def __repr__(self) -> str:
+        return f"<FrameOpener after frame {self._last}, {self.partial} bytes of the next>"
+
+
+# ---- session objects: bodies that may overtake each other ----
+
+
+class ObjectSealer:
+    """Encrypts the objects that a session sends; all its streams share the counter."""
+
+    __slots__ = ("_counter", "_encrypt")
+
+    def __init__(self, key: bytes) -> None:
+        self._encrypt = ChaCha20Poly1305(key).encrypt
+        self._counter = 0
+
+    def seal(self, plaintext: Buffer) -> bytes:
+        """Encrypt one object to ``counter | ciphertext``; `frame_object` puts it on a stream."""
+        if len(plaintext) > MAX_OBJECT:
+            raise LocalProtocolError(
+                f"an object of {len(plaintext)} bytes, the limit is {MAX_OBJECT}"
+            )
+        if self._counter + 1 >= MAX_NONCE:
+            raise LocalProtocolError(f"this key has sealed {self._counter} objects, it is used up")
+        self._counter += 1
+        sealed = self._encrypt(aead_nonce(self._counter), plaintext, None)
+        return self._counter.to_bytes(COUNTER_SIZE) + sealed
+
+    def __repr__(self) -> str:
+        return f"<ObjectSealer after {self._counter} objects>"
+
+
+class ObjectOpener:
+    """Decrypts the objects that a session receives, each once, a little out of order at most."""
+
+    __slots__ = ("_decrypt", "_window")
+
+    def __init__(self, key: bytes) -> None:
+        self._decrypt = ChaCha20Poly1305(key).decrypt
+        self._window = NonceWindow()
+
+    def open_untrusted(self, body: Buffer) -> bytes:
+        """Decrypt one object; a body that is refused changes nothing."""
+        if not MIN_BODY <= len(body) <= MAX_OBJECT_BODY:
+            raise RemoteProtocolError(
+                f"an encrypted object of {len(body)} bytes, not {MIN_BODY} to {MAX_OBJECT_BODY}"
+            )
+        view = memoryview(body)
+        counter = int.from_bytes(view[:COUNTER_SIZE])
+        if not self._window.check(counter):
+            raise RemoteProtocolError(f"object {counter} was seen before, or is too old to tell")
+        try:
+            plaintext = self._decrypt(aead_nonce(counter), view[COUNTER_SIZE:], None)
+        except InvalidTag:
+            raise RemoteProtocolError(f"object {counter} does not decrypt") from None
+        # Only now: a forged counter must not move the window.
+        self._window.mark(counter)
+        return plaintext
+
+    def __repr__(self) -> str:
+        return f"<ObjectOpener with {self._window!r}>"
