@@ -109,6 +109,7 @@ def open_stream(data: bytes) -> None:
         pass
     # Frames may have been dropped, since counters may skip: so any selection, in order.
     expect(is_selection(opened, TEXTS), f"{opened!r} was never sent")
+    expect(opened == b"".join(TEXTS) or carried != b"".join(frames), "something honest is missing")
 
 
 def is_selection(opened: bytes, texts: list[bytes]) -> bool:

@@ -252,6 +252,14 @@ def test_a_payload_of_another_size_answers_nothing(payload: bytes) -> None:
     assert alice.split() == TransportKeys(send=second, receive=first)
 
 
+def test_an_answer_that_nobody_asked_for_is_ignored() -> None:
+    bob = noise_of(BOB, EPHEMERALS[1], initiator=False)
+    alice, _ = pair("XK", initiator=OFF)
+    assert bob.read_message_untrusted(alice.write_message()) == b""
+    alice.read_message_untrusted(bob.write_message(bytes(CIPHERTEXT_SIZE)))
+    assert not alice.is_post_quantum
+
+
 def test_an_offer_that_is_no_ml_kem_key_is_refused() -> None:
     alice = noise_of(ALICE, EPHEMERALS[0], initiator=True)
     _, bob = pair("XK")

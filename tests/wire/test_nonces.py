@@ -43,6 +43,17 @@ def test_an_object_may_be_1023_behind_but_not_1024() -> None:
     assert not window.check(5000 - WINDOW_SIZE)
 
 
+def test_a_jump_to_the_edge_of_the_window_forgets_nothing() -> None:
+    window = NonceWindow(SIZE)
+    window.mark(1)
+    window.mark(SIZE)
+    assert not window.check(1)
+    assert window.check(2)
+    window.mark(2 * SIZE)
+    assert not window.check(SIZE)
+    assert window.check(SIZE + 1)
+
+
 def test_a_jump_over_all_numbers_costs_no_memory() -> None:
     window = NonceWindow()
     window.mark(1)
