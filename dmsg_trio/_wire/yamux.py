@@ -314,7 +314,7 @@ class YamuxConnection:
 
     def _drop(self, stream: StreamState) -> None:
         del self.streams[stream.stream_id]
-        stream.local_ended = stream.remote_ended = True
+        stream.send_window = 0
 
     # ---- out: what we want of the peer ----
 
@@ -336,10 +336,15 @@ class YamuxConnection:
         return stream
 
     def send_data(self, stream: StreamState, chunks: Sequence[Buffer], size: int) -> None:
-        """Send ``size`` bytes, which lie in ``chunks``, as one frame; the window must allow them."""
+        """Send ``size`` bytes, which lie in ``chunks``, as one frame; the window must allow them.
+
+        It has no effect on a stream that was reset, since the event that says so may be on its way.
+        """
         if stream.local_ended:
             raise LocalProtocolError(f"stream {stream.stream_id}: data after its end")
         if size > stream.send_window:
+            if stream.stream_id not in self.streams:
+                return
             raise LocalProtocolError(
                 f"stream {stream.stream_id}: {size} bytes into a window of {stream.send_window}"
             )
@@ -349,8 +354,8 @@ class YamuxConnection:
         self._outgoing += chunks
 
     def grant(self, stream: StreamState, size: int) -> None:
-        """Let the peer send ``size`` more bytes; it has no effect after the peer's end."""
-        if stream.remote_ended:
+        """Let the peer send ``size`` more bytes; it has no effect after the peer's end or a reset."""
+        if stream.remote_ended or stream.stream_id not in self.streams:
             return
         if stream.receive_window + size > MAX_WINDOW:
             raise LocalProtocolError(
@@ -361,8 +366,8 @@ class YamuxConnection:
         stream.flags_due = 0
 
     def end(self, stream: StreamState) -> None:
-        """End our direction; a second call has no effect."""
-        if stream.local_ended:
+        """End our direction; it has no effect after our end or a reset."""
+        if stream.local_ended or stream.stream_id not in self.streams:
             return
         stream.local_ended = True
         self._send_header(WINDOW, FIN | stream.flags_due, stream.stream_id, 0)

@@ -703,7 +703,7 @@ def test_other_streams_frame_goes_on_when_we_reset_in_its_middle(
 
 
 @pytest.mark.parametrize("by_peer", [True, False])
-def test_after_a_reset_only_sending_is_an_error(
+def test_nothing_has_an_effect_on_a_stream_that_was_reset(
     server: YamuxConnection, theirs: StreamState, by_peer: bool
 ) -> None:
     if by_peer:
@@ -711,12 +711,22 @@ def test_after_a_reset_only_sending_is_an_error(
     else:
         server.reset(theirs)
     server.data_to_send()
-    server.reset(theirs)
+    server.send_data(theirs, [b"x"], 1)
     server.grant(theirs, 5)
     server.end(theirs)
-    with pytest.raises(LocalProtocolError, match="stream 1: data after its end"):
-        server.send_data(theirs, [b"x"], 1)
+    server.reset(theirs)
     assert server.data_to_send() == []
+
+
+@pytest.mark.parametrize("by_peer", [True, False])
+def test_reset_is_not_taken_for_an_end(
+    server: YamuxConnection, theirs: StreamState, by_peer: bool
+) -> None:
+    if by_peer:
+        server.receive_data(frame(WINDOW, RST, 1))
+    else:
+        server.reset(theirs)
+    assert (theirs.local_ended, theirs.remote_ended) == (False, False)
 
 
 # ---- pings and go-away ----

@@ -158,10 +158,34 @@ class YamuxMachine(RuleBasedStateMachine):
     @rule(side=SIDES, data=st.data())
     def reset(self, side: str, data: st.DataObject) -> None:
         if stream := self.some_stream(data, side):
-            if not is_finished(stream, side):
-                stream.reset_by.add(side)
-                stream.gone.add(side)
-            self.yamux[side].reset(stream.states[side])
+            self.reset_stream(side, stream)
+
+    @precondition(lambda self: any(yamux._body_stream for yamux in self.yamux.values()))
+    @rule()
+    def reset_what_is_half_there(self) -> None:
+        for side, yamux in self.yamux.items():
+            if state := yamux._body_stream:
+                self.reset_stream(side, self.streams[state.stream_id])
+
+    def reset_stream(self, side: str, stream: Stream) -> None:
+        if not is_finished(stream, side):
+            stream.reset_by.add(side)
+            stream.gone.add(side)
+        self.yamux[side].reset(stream.states[side])
+
+    @precondition(lambda self: any(stream.gone for stream in self.streams.values()))
+    @rule(size=st.integers(1, INITIAL_WINDOW))
+    def use_what_is_gone(self, size: int) -> None:
+        self.collect()
+        for stream in self.streams.values():
+            for side in stream.gone:
+                yamux, state = self.yamux[side], stream.states[side]
+                if not stream.out_of[side].ended:
+                    yamux.send_data(state, [bytes(size)], size)
+                yamux.grant(state, size)
+                yamux.end(state)
+                yamux.reset(state)
+                assert yamux.data_to_send() == []
 
     @rule(side=SIDES, value=st.integers(0, 2**32 - 1))
     def ping(self, side: str, value: int) -> None:
@@ -216,7 +240,7 @@ class YamuxMachine(RuleBasedStateMachine):
                 assert side not in self.refuses
                 # A stream that was opened and reset in one piece is out of the table already.
                 stream.states[side] = self.yamux[side].streams.get(
-                    stream_id, StreamState(stream_id, local_ended=True, remote_ended=True)
+                    stream_id, StreamState(stream_id, send_window=0)
                 )
             case DataReceived(stream_id, chunks, size):
                 data = b"".join(chunks)
@@ -373,7 +397,7 @@ class ResetLeavesTheRestOfTheFrame(YamuxConnection):
 
 class ResetLeavesTheStreamInTheTable(YamuxConnection):
     def _drop(self, stream: StreamState) -> None:
-        stream.local_ended = stream.remote_ended = True
+        stream.send_window = 0
 
 
 class GoAwayRefusesNobody(YamuxConnection):
