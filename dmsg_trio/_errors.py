@@ -117,6 +117,10 @@ class UnreachableError(DmsgError):
         super().__init__("\n".join(lines))
 
 
+class RefusedError(UnreachableError):
+    """The destination itself said no, and signed that; no other way leads to another answer."""
+
+
 class DiscoveryError(DmsgError):
     """The discovery cannot be reached, refused, or answered nonsense."""
 

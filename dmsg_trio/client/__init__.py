@@ -1,0 +1,8 @@
+"""The client side: be somebody on the network, dial others, and be dialed."""
+
+from dmsg_trio._net.stream import DmsgStream
+
+from ._client import Client, open_client, open_stream
+from ._listener import DmsgListener
+
+__all__ = ["Client", "DmsgListener", "DmsgStream", "open_client", "open_stream"]

@@ -1,0 +1,26 @@
+"""A nursery for tasks that serve a block: they end with it, and its exceptions come out as they are."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+
+@asynccontextmanager
+async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
+    """Run tasks beside the block and cancel them at its end.
+
+    A single exception, of the block or of a task, leaves without a group around it.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        _, rest = group.split(trio.Cancelled)
+        single: BaseException | None = rest
+        while isinstance(single, BaseExceptionGroup) and len(single.exceptions) == 1:
+            single = single.exceptions[0]
+        if single is None or isinstance(single, BaseExceptionGroup):
+            raise
+        raise single from single.__cause__

@@ -1,0 +1,88 @@
+"""A session: two entities that know each other's key, with many streams between them.
+
+Its yamux runs in the clear; the keys of its handshake protect the session objects, small signed
+messages (`SignedObject`) that open a stream or answer for one.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import trio
+
+from dmsg_trio._errors import RemoteProtocolError
+from dmsg_trio._keys import PublicKey
+from dmsg_trio._wire.frames import PING_MARKER, ObjectOpener, ObjectSealer, frame_object
+from dmsg_trio._wire.objects import SignedObject
+
+from .handshake import Established
+from .mux import MuxConnection
+from .mux_stream import MuxStream
+
+_PREFIX: Final = struct.Struct(">H")
+
+
+class Session:
+    """One established connection. It lives as long as `run`."""
+
+    def __init__(self, established: Established) -> None:
+        self.remote_pk: PublicKey = established.remote_pk
+        self.is_initiator = established.is_initiator
+        self.is_post_quantum = established.is_post_quantum
+        self.connection = MuxConnection(
+            established.carrier,
+            client=established.is_initiator,
+            first_data=established.first_data,
+        )
+        self.began = trio.current_time()
+        self._sealer = ObjectSealer(established.keys.send)
+        self._opener = ObjectOpener(established.keys.receive)
+
+    async def run(self) -> None:
+        """Own the connection until it ends."""
+        await self.connection.run()
+
+    @property
+    def peer(self) -> str:
+        """Where the other end is, for logs."""
+        return self.connection.carrier.peer
+
+    async def send_object(self, stream: MuxStream, signed: SignedObject) -> None:
+        """Send ``signed`` on ``stream``, encrypted for this session."""
+        await stream.send_all(frame_object(self._sealer.seal(signed.raw)))
+
+    async def receive_object_untrusted(self, stream: MuxStream) -> SignedObject | None:
+        """Wait for an object on ``stream``; None is the ping marker.
+
+        Raises `RemoteProtocolError` for what is no object of this session, and for the end of the
+        stream; nothing of what comes behind the object is taken from the stream.
+        """
+        (size,) = _PREFIX.unpack(await _receive_exactly(stream, _PREFIX.size))
+        if size == 0:
+            return None
+        body = await _receive_exactly(stream, size)
+        return SignedObject.parse_untrusted(self._opener.open_untrusted(body))
+
+    def __repr__(self) -> str:
+        state = self.connection.close_reason or "open"
+        return f"<Session with {self.remote_pk.short} at {self.peer}: {state}>"
+
+
+async def _receive_exactly(stream: MuxStream, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        piece = await stream.receive_piece(size - len(received))
+        if not piece:
+            raise RemoteProtocolError("the stream ended where an object should be")
+        received += piece
+    return bytes(received)
+
+
+async def echo_ping_marker(stream: MuxStream) -> None:
+    """Answer the ping marker and end the stream."""
+    try:
+        await stream.send_all(PING_MARKER)
+        await stream.aclose()
+    except trio.BrokenResourceError:
+        pass  # who asked is gone

@@ -1,0 +1,175 @@
+"""A stream as applications see it: Noise frames, end to end encrypted, on one yamux stream.
+
+A `send_all` seals as many whole frames as the window has room for and hands them over in one piece;
+a `receive_some` opens every whole frame that has arrived.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from dmsg_trio._address import Address
+from dmsg_trio._errors import RemoteProtocolError
+from dmsg_trio._keys import PublicKey
+from dmsg_trio._wire.frames import (
+    FRAME_OVERHEAD,
+    MAX_FRAME_SIZE,
+    MAX_PLAINTEXT,
+    FrameOpener,
+    FrameSealer,
+)
+from dmsg_trio._wire.hybrid import TransportKeys
+from dmsg_trio._wire.yamux import Buffer
+
+from .conflict import ConflictDetector
+from .mux_stream import FRAMES_IN_A_ROW, MuxStream, check_max_bytes
+
+RECEIVE_BATCH: Final = 256 * 1024  # sealed bytes that one receive_some opens at the most
+
+
+class DmsgStream(trio.abc.HalfCloseableStream):
+    """A byte stream with the holder of a key, encrypted end to end; no server on the way can read it.
+
+    It raises what Trio's streams raise: `trio.BrokenResourceError` when the peer or a server reset
+    it, the session was lost, or what arrived was not what the peer sent; `trio.ClosedResourceError`
+    after it was closed here; `trio.BusyResourceError` when two tasks do the same thing at once.
+    An end without `send_eof` of the peer cannot be told from one by the server: protocols that
+    matter carry lengths, as HTTP does.
+    """
+
+    def __init__(
+        self, mux: MuxStream, keys: TransportKeys, *, local: Address, remote: Address,
+        server_pk: PublicKey,
+    ) -> None:  # fmt: skip
+        self.local = local
+        self.remote = remote
+        self.server_pk = server_pk
+        self._mux = mux
+        self._sealer = FrameSealer(keys.send)
+        self._opener = FrameOpener(keys.receive)
+        self._plaintext = memoryview(b"")  # opened and not yet asked for
+        self._send_conflict = ConflictDetector("another task is sending on this stream")
+        self._receive_conflict = ConflictDetector("another task is receiving on this stream")
+
+    # ---- out: seal, frame, send ----
+
+    async def send_all(self, data: Buffer) -> None:
+        """Send all of ``data``. If this is cancelled, what went out is a prefix of it."""
+        with self._send_conflict:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._mux.check_sendable()
+            rest, batches = memoryview(data).cast("B"), 0
+            while rest:
+                frame_size = min(len(rest), MAX_PLAINTEXT) + FRAME_OVERHEAD
+                fits = _plaintext_in(await self._mux.wait_for_room(frame_size))
+                sealed = self._sealer.seal(rest[:fits])
+                self._mux.push([sealed], len(sealed))
+                rest = rest[fits:]
+                batches += 1
+                if batches % FRAMES_IN_A_ROW == 0 and rest:
+                    await trio.lowlevel.checkpoint()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the window has room for a whole frame."""
+        with self._send_conflict:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._mux.wait_for_room(MAX_FRAME_SIZE)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def send_eof(self) -> None:
+        """End our direction; the peer's goes on."""
+        with self._send_conflict:
+            await self._mux.send_eof()
+
+    # ---- in: receive, unframe, open ----
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Wait for bytes from the peer; ``b""`` is its end."""
+        check_max_bytes(max_bytes)
+        with self._receive_conflict:
+            if self._plaintext or self._mux.has_data:
+                await trio.lowlevel.checkpoint()  # where there is nothing yet, waiting is one
+            self._mux.check_receivable()
+            if self._plaintext:
+                return self._take(max_bytes)
+            while True:
+                plaintext = self._open_untrusted(await self._receive_batch())
+                if plaintext is None:
+                    return b""
+                if not plaintext:
+                    continue
+                if max_bytes is None or len(plaintext) <= max_bytes:
+                    return plaintext
+                self._plaintext = memoryview(plaintext)
+                return self._take(max_bytes)
+
+    async def _receive_batch(self) -> list[Buffer]:
+        """Wait for one piece, and take all that lie behind it, up to a limit; empty at the end."""
+        piece = await self._mux.receive_piece(RECEIVE_BATCH)
+        pieces = []
+        size = 0
+        while piece:
+            pieces.append(piece)
+            size += len(piece)
+            piece = self._mux.take_piece(RECEIVE_BATCH - size) if size < RECEIVE_BATCH else b""
+        return pieces
+
+    def _open_untrusted(self, pieces: list[Buffer]) -> bytes | bytearray | None:
+        """Open what arrived; None is the end of the stream."""
+        if not pieces:
+            if self._opener.partial:
+                raise trio.BrokenResourceError("the stream ended within a frame")
+            return None
+        try:
+            if len(pieces) == 1:
+                return self._opener.open_untrusted(pieces[0])
+            return b"".join([self._opener.open_untrusted(piece) for piece in pieces])
+        except RemoteProtocolError as error:
+            self._mux.reset()
+            raise trio.BrokenResourceError(f"what arrived is not what was sent: {error}") from error
+
+    def _take(self, max_bytes: int | None) -> bytes:
+        size = len(self._plaintext) if max_bytes is None else max_bytes
+        taken = bytes(self._plaintext[:size])
+        self._plaintext = self._plaintext[size:]
+        return taken
+
+    # ---- the end ----
+
+    async def aclose(self) -> None:
+        """End the stream: what was sent still arrives; what the peer still sends is refused."""
+        self._mux.close()
+        await trio.lowlevel.checkpoint()
+
+    def reset(self) -> None:
+        """Drop the stream at once, without waiting: the peer's reads and writes break."""
+        self._mux.reset()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the stream after a block that went well; reset it after one that did not."""
+        if exc_type is None:
+            await self.aclose()
+        else:
+            self._mux.reset()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def __repr__(self) -> str:
+        return f"<DmsgStream {self.local} - {self.remote} through {self.server_pk.short}>"
+
+
+def _plaintext_in(room: int) -> int:
+    """How many bytes of plaintext the frames that fit into ``room`` can carry."""
+    whole, rest = divmod(room, MAX_FRAME_SIZE)
+    return whole * MAX_PLAINTEXT + max(0, rest - FRAME_OVERHEAD)

@@ -1,0 +1,71 @@
+"""How much a peer may send ahead, grown to what the path between the two ends can hold.
+
+The window of a stream starts at the 256 KiB that yamux prescribes. It doubles when its reader had
+to wait although all bytes that had arrived were used up, the peer stood at the edge of what it was
+allowed, and a grant was already on its way: then the path is longer than the window. A slow reader
+never makes it grow. The growth of all streams of a session comes out of one budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from dmsg_trio._wire.yamux import INITIAL_WINDOW
+
+LARGEST_WINDOW: Final = 16 * 1024 * 1024  # of one stream: 160 MB/s at 100 ms
+SESSION_BUDGET: Final = 64 * 1024 * 1024  # what the windows of a session may grow by, in all
+SHORTEST_WAIT: Final = 0.001  # seconds; less than this is the scheduler, not the path
+EDGE: Final = 2 * 4096  # a sender stops here when no whole Noise frame fits any more
+
+
+@dataclass(slots=True)
+class WindowBudget:
+    """What the windows of one session may still grow by."""
+
+    left: int = SESSION_BUDGET
+
+    def take(self, size: int) -> bool:
+        """Take ``size`` bytes if there are as many."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+
+@dataclass(slots=True)
+class ReceiveWindow:
+    """The window of one stream, as its reader sees it."""
+
+    budget: WindowBudget
+    size: int = INITIAL_WINDOW
+    _granted: bool = False
+    _to_edge: int = INITIAL_WINDOW  # bytes the peer could send before our last grant reached it
+
+    def received(self, size: int) -> None:
+        """Note that ``size`` bytes arrived."""
+        self._to_edge -= size
+
+    @property
+    def is_waiting_for_path(self) -> bool:
+        """Whether the peer can only go on when a grant that is under way has reached it."""
+        return self._granted and 0 <= self._to_edge < EDGE
+
+    def waited(self, duration: float) -> None:
+        """Note that the reader waited ``duration`` seconds while `is_waiting_for_path`."""
+        if duration >= SHORTEST_WAIT and self.size < LARGEST_WINDOW and self.budget.take(self.size):
+            self.size *= 2
+
+    def due(self, outstanding: int, buffered: int) -> int:
+        """Say what to grant now: nothing, until half of the window is used and read."""
+        held = outstanding + buffered
+        if 2 * held > self.size:
+            return 0
+        self._granted = True
+        self._to_edge = outstanding
+        return self.size - held
+
+    def close(self) -> None:
+        """Give back to the budget what this window grew by."""
+        self.budget.left += self.size - INITIAL_WINDOW
+        self.size = INITIAL_WINDOW

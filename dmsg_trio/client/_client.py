@@ -1,0 +1,239 @@
+"""The client: sessions with servers, an entry in the discovery, streams out and in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Final
+
+import trio
+
+from dmsg_trio._address import Address
+from dmsg_trio._errors import (
+    Attempt,
+    DiscoveryError,
+    ErrorCode,
+    LocalProtocolError,
+    RefusedError,
+    UnreachableError,
+)
+from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.opening import look_up_ip
+from dmsg_trio._net.opening import open_stream as open_stream_in
+from dmsg_trio._net.session import Session
+from dmsg_trio._net.stream import DmsgStream
+from dmsg_trio._net.tcp import connect_tcp
+from dmsg_trio._wire.entries import ClientInfo, Entry
+from dmsg_trio._wire.hybrid import PostQuantum
+from dmsg_trio.discovery import Discovery, HttpDiscovery
+from dmsg_trio.discovery._registration import Registration
+
+from ._entries import EntryCache
+from ._inbound import Inbound
+from ._listener import DmsgListener
+from ._ports import Ports
+from ._sessions import Connect, SessionKeeper
+
+UPDATE_INTERVAL: Final = 300  # seconds between two entries if nothing changes
+
+_current: ContextVar[Client] = ContextVar("the client of the open_client block")
+
+
+class Client:
+    """A party of the network; made by `open_client`, and alive in its block."""
+
+    def __init__(
+        self,
+        sk: SecretKey,
+        discovery: Discovery,
+        *,
+        min_sessions: int = 1,
+        post_quantum: PostQuantum = PostQuantum.OFFER,
+        connect: Connect = connect_tcp,
+        update_interval: float = UPDATE_INTERVAL,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._sk = sk
+        self._post_quantum = post_quantum
+        self._wall_clock = wall_clock
+        self._last_timestamp = 0
+        self._ports = Ports(sk.pk)
+        self._entries = EntryCache(discovery)
+        self._registration = Registration(
+            sk, discovery, draft=self._entry, interval=update_interval, wall_clock=wall_clock
+        )
+        self._keeper = SessionKeeper(
+            sk,
+            discovery,
+            min_sessions=min_sessions,
+            connect=connect,
+            post_quantum=post_quantum,
+            serve_stream=Inbound(sk, self._ports, post_quantum, wall_clock).serve_stream,
+            on_change=self._registration.touch,
+        )
+
+    @property
+    def pk(self) -> PublicKey:
+        """The key by which others reach this client."""
+        return self._sk.pk
+
+    @property
+    def sessions(self) -> dict[PublicKey, Session]:
+        """The open sessions by the server's key, as they are now."""
+        return dict(self._keeper.open)
+
+    # ---- life ----
+
+    async def run(self) -> None:
+        """Keep sessions and the entry until cancelled; `open_client` does this."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keeper.run)
+            nursery.start_soon(self._registration.run)
+
+    async def wait_registered(self) -> None:
+        """Wait until this client has a session and others can find it."""
+        await self._registration.done.wait()
+
+    def _entry(self) -> Entry | None:
+        servers = tuple(self._keeper.open)
+        if not servers:
+            return None  # whoever asks is better served by what the discovery has
+        return Entry(pk=self.pk, timestamp=0, client=ClientInfo(servers))
+
+    # ---- streams ----
+
+    def listen(self, port: int) -> DmsgListener:
+        """Accept streams to ``port``; `LocalProtocolError` if this client listens there already."""
+        return self._ports.listen(port)
+
+    async def open_stream(self, pk: PublicKey | str, port: int) -> DmsgStream:
+        """Open a stream to ``port`` of the client with ``pk``, a key or its hex text.
+
+        Raises `UnreachableError`: `RefusedError` if the destination itself said no, otherwise with
+        all that was tried; and `DiscoveryError` if the destination cannot be looked up.
+        """
+        remote = Address(PublicKey.parse(pk) if isinstance(pk, str) else pk, port)
+        if not port:
+            raise LocalProtocolError(f"no port to dial in {remote}")
+        attempts: list[Attempt] = []
+        stream = await self._try_delegated(remote, attempts)
+        if stream is None and self._entries.forget(remote.pk):
+            stream = await self._try_delegated(remote, attempts)
+        if stream is None:
+            self._entries.forget(remote.pk)
+            reason = f"{remote} was not reached through its servers"
+            raise UnreachableError(ErrorCode.CANNOT_CONNECT_TO_DELEGATED, reason, attempts)
+        return stream
+
+    async def _try_delegated(self, remote: Address, attempts: list[Attempt]) -> DmsgStream | None:
+        """Try the destination's servers in turn, those first that we have sessions with."""
+        entry = await self._entries.client(remote.pk)
+        for server_pk in sorted(entry.delegated_servers, key=self._distance):
+            try:
+                session = await self._session_with(server_pk)
+                return await open_stream_in(
+                    session,
+                    self._sk,
+                    self._ports.next_ephemeral(),
+                    remote,
+                    timestamp=self._timestamp(),
+                    post_quantum=self._post_quantum,
+                )
+            except RefusedError:
+                raise
+            except (UnreachableError, DiscoveryError) as error:
+                attempts.append(Attempt(str(server_pk), str(error)))
+        return None
+
+    def _distance(self, server_pk: PublicKey) -> float:
+        session = self._keeper.open.get(server_pk)
+        if session is None:
+            return float("inf")
+        return session.connection.round_trip or 0.0
+
+    async def _session_with(self, server_pk: PublicKey) -> Session:
+        session = self._keeper.open.get(server_pk)
+        if session and session.connection.is_open:
+            return session
+        return await self._keeper.session_with(await self._entries.server(server_pk))
+
+    def _timestamp(self) -> int:
+        """Nanoseconds, and never the same twice."""
+        self._last_timestamp = max(self._wall_clock(), self._last_timestamp + 1)
+        return self._last_timestamp
+
+    # ---- questions to servers ----
+
+    async def look_up_ip(self, server_pk: PublicKey) -> bytes:
+        """Ask a server which address it sees this client at: 4 or 16 bytes."""
+        session = await self._session_with(server_pk)
+        local = self._ports.next_ephemeral()
+        return await look_up_ip(session, self._sk, local, timestamp=self._timestamp())
+
+    def __repr__(self) -> str:
+        return f"<Client {self.pk.short} with {len(self._keeper.open)} sessions>"
+
+
+@asynccontextmanager
+async def open_client(
+    keys: SecretKey | str | None = None,
+    *,
+    discovery: str | Discovery,
+    min_sessions: int = 1,
+    wait: bool = True,
+    post_quantum: PostQuantum = PostQuantum.OFFER,
+    connect: Connect = connect_tcp,
+    wall_clock: Callable[[], int] = time.time_ns,
+) -> AsyncIterator[Client]:
+    """Be a client for the block, and leave the network at its end.
+
+    ``keys`` is a `SecretKey`, its 64 hex digits, or None for a fresh one; ``discovery`` a URL or a
+    `Discovery`. ``min_sessions`` sessions are kept (0: with every server that has room). Unless
+    ``wait`` is false the block begins when others can reach this client.
+    """
+    sk = SecretKey.parse(keys) if isinstance(keys, str) else keys or SecretKey.generate()
+    if isinstance(discovery, str):
+        async with HttpDiscovery(discovery) as http:
+            async with open_client(
+                sk,
+                discovery=http,
+                min_sessions=min_sessions,
+                wait=wait,
+                post_quantum=post_quantum,
+                connect=connect,
+                wall_clock=wall_clock,
+            ) as client:
+                yield client
+        return
+    client = Client(
+        sk,
+        discovery,
+        min_sessions=min_sessions,
+        post_quantum=post_quantum,
+        connect=connect,
+        wall_clock=wall_clock,
+    )
+    async with open_service_nursery() as nursery:
+        nursery.start_soon(client.run)
+        if wait:
+            await client.wait_registered()
+        token = _current.set(client)
+        try:
+            yield client
+        finally:
+            _current.reset(token)
+
+
+async def open_stream(pk: PublicKey | str, port: int) -> DmsgStream:
+    """Open a stream with the client whose `open_client` block this task is in."""
+    try:
+        client = _current.get()
+    except LookupError:
+        raise LocalProtocolError(
+            "open_stream needs a client: write"
+            " `async with dmsg_trio.open_client(discovery=...):` around it"
+        ) from None
+    return await client.open_stream(pk, port)

@@ -1,0 +1,56 @@
+"""Entries that a client looked up lately."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import trio
+
+from dmsg_trio._errors import ErrorCode, UnreachableError
+from dmsg_trio._keys import PublicKey
+from dmsg_trio._wire.entries import Entry
+from dmsg_trio.discovery import Discovery
+
+ENTRY_AGE: Final = 300  # seconds that an entry is good for
+MAX_ENTRIES: Final = 4096
+
+
+class EntryCache:
+    """The discovery, asked once in a while for each key."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+        self._entries: OrderedDict[PublicKey, tuple[float, Entry]] = OrderedDict()
+
+    def forget(self, pk: PublicKey) -> bool:
+        """Look ``pk`` up anew next time; say whether it was known."""
+        return self._entries.pop(pk, None) is not None
+
+    async def client(self, pk: PublicKey) -> Entry:
+        """The entry of a client with delegated servers; `UnreachableError` 100, 102 or 103."""
+        entry = await self._get(pk)
+        if entry.client is None:
+            raise UnreachableError(ErrorCode.NOT_A_CLIENT_ENTRY, f"{pk} is no client")
+        if not entry.delegated_servers:
+            reason = f"{pk} is known, but connected to no server"
+            raise UnreachableError(ErrorCode.NO_DELEGATED_SERVERS, reason)
+        return entry
+
+    async def server(self, pk: PublicKey) -> Entry:
+        """The entry of a server; `UnreachableError` 100 or 101."""
+        entry = await self._get(pk)
+        if entry.server is None:
+            raise UnreachableError(ErrorCode.NOT_A_SERVER_ENTRY, f"{pk} is no server")
+        return entry
+
+    async def _get(self, pk: PublicKey) -> Entry:
+        now = trio.current_time()
+        if (known := self._entries.get(pk)) and known[0] > now:
+            return known[1]
+        entry = await self._discovery.entry(pk)
+        self._entries[pk] = (now + ENTRY_AGE, entry)
+        self._entries.move_to_end(pk)
+        if len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+        return entry

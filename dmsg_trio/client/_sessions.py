@@ -1,0 +1,298 @@
+"""The sessions of a client: as many as wanted, with servers that have room, redialed when they end.
+
+`SessionKeeper.run` owns every session. Whoever needs one with a certain server asks for it
+(`session_with`) and waits; dials to one server are never made twice at a time. A server that does
+not answer holds up no other: the next one is tried beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from dmsg_trio._errors import DiscoveryError, ErrorCode, HandshakeError, UnreachableError
+from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.backoff import Backoff
+from dmsg_trio._net.carriers import Carrier
+from dmsg_trio._net.handshake import initiate
+from dmsg_trio._net.mux_stream import MuxStream
+from dmsg_trio._net.session import Session
+from dmsg_trio._wire.entries import Entry
+from dmsg_trio._wire.hybrid import PostQuantum
+from dmsg_trio.discovery import Discovery
+
+logger = logging.getLogger("dmsg_trio.client")
+
+CONNECT_TIMEOUT: Final = 10  # seconds for the carrier, DNS included
+SIGN_OF_LIFE: Final = 5  # seconds for the answer to the first ping
+STAGGER: Final = 0.5  # seconds after which a dial that hangs no longer counts as one
+LIST_AGE: Final = 60  # seconds after which the list of servers is looked at again
+HEALTHY_AFTER: Final = 10  # seconds of life after which earlier failures are forgotten
+MUTE_RETRIES: Final = 3  # redials at once of a server that closed before its first frame
+
+Connect = Callable[[str], Awaitable[Carrier]]
+ServeStream = Callable[[Session, MuxStream], Awaitable[None]]
+
+_random = secrets.SystemRandom()
+
+
+@dataclass(slots=True, eq=False)
+class _Dial:
+    """One dial that is wanted or under way, and who waits for it."""
+
+    server: Entry
+    since: float
+    done: trio.Event = field(default_factory=trio.Event)
+    error: str = ""
+
+    def finish(self, error: str = "") -> None:
+        self.error = error
+        self.done.set()
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """Why a server is left alone for a while."""
+
+    backoff: Backoff = field(default_factory=Backoff)
+    not_before: float = 0.0
+    mute: int = 0  # sessions in a row that ended before the first frame
+
+
+class SessionKeeper:
+    """All sessions of one client."""
+
+    def __init__(
+        self,
+        sk: SecretKey,
+        discovery: Discovery,
+        *,
+        min_sessions: int,
+        connect: Connect,
+        post_quantum: PostQuantum,
+        serve_stream: ServeStream,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.open: dict[PublicKey, Session] = {}
+        self._sk = sk
+        self._discovery = discovery
+        self._min_sessions = min_sessions
+        self._connect_carrier = connect
+        self._post_quantum = post_quantum
+        self._serve_stream = serve_stream
+        self._on_change = on_change
+        self._offered: list[Entry] = []
+        self._dials: dict[PublicKey, _Dial] = {}
+        self._wanted: list[_Dial] = []  # by `session_with`, not begun yet
+        self._trouble: dict[PublicKey, _Trouble] = {}
+        self._news = trio.Event()
+
+    async def session_with(self, server: Entry) -> Session:
+        """Give the session with a server, dialed now if there is none.
+
+        Raises `UnreachableError` with code 202 if that fails.
+        """
+        if server.pk in self.open:
+            return self.open[server.pk]
+        dial = self._dials.get(server.pk)
+        if dial is None:
+            dial = self._dials[server.pk] = _Dial(server, trio.current_time())
+            self._wanted.append(dial)
+            self._tell()
+        await dial.done.wait()
+        if server.pk not in self.open:
+            reason = dial.error or "the session ended as soon as it was there"
+            raise UnreachableError(ErrorCode.CANNOT_CONNECT_TO_DELEGATED, reason)
+        return self.open[server.pk]
+
+    # ---- deciding ----
+
+    async def run(self) -> None:
+        """Keep the sessions until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_list)
+                while True:
+                    news = self._news
+                    for dial in self._choose():
+                        nursery.start_soon(self._hold, dial)
+                    with trio.move_on_at(self._next_look()):
+                        await news.wait()
+        finally:
+            for dial in self._dials.values():
+                dial.finish("the client is closed")
+
+    def _choose(self) -> list[_Dial]:
+        """Decide which dials to begin now."""
+        begin, self._wanted = self._wanted, []
+        now = trio.current_time()
+        idle = [entry for entry in self._offered if not self._is_busy(entry.pk)]
+        ready = [entry for entry in idle if self._trouble_of(entry.pk).not_before <= now]
+        for server in _shuffled(ready)[: self._missing(now)]:
+            dial = self._dials[server.pk] = _Dial(server, now)
+            begin.append(dial)
+        return begin
+
+    def _missing(self, now: float) -> int:
+        """How many dials to begin, so that there are enough sessions before long."""
+        if self._min_sessions == 0:
+            return len(self._offered)
+        hopeful = sum(dial.since + STAGGER > now for dial in self._dials.values())
+        return max(0, self._min_sessions - len(self.open) - hopeful)
+
+    def _next_look(self) -> float:
+        """When to decide again if nothing happens before."""
+        now = trio.current_time()
+        times = [dial.since + STAGGER for dial in self._dials.values()]
+        times += [
+            self._trouble_of(entry.pk).not_before
+            for entry in self._offered
+            if not self._is_busy(entry.pk)
+        ]
+        return min((time for time in times if time > now), default=float("inf"))
+
+    def _is_busy(self, pk: PublicKey) -> bool:
+        return pk in self.open or pk in self._dials
+
+    def _trouble_of(self, pk: PublicKey) -> _Trouble:
+        return self._trouble.get(pk) or _NO_TROUBLE
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    # ---- the list of servers ----
+
+    async def _keep_list(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                self._offered = await self._discovery.available_servers()
+            except DiscoveryError as error:
+                delay = backoff.next_delay()
+                logger.warning("no list of servers, next try in %.1f s: %s", delay, error)
+            else:
+                known = {entry.pk for entry in self._offered}
+                self._trouble = {pk: each for pk, each in self._trouble.items() if pk in known}
+                delay = LIST_AGE
+                if not self._offered:
+                    delay = backoff.next_delay()
+                    logger.warning("no server has room, next look in %.1f s", delay)
+                else:
+                    backoff.reset()
+                self._tell()
+            await trio.sleep(delay)
+
+    # ---- one session ----
+
+    async def _hold(self, dial: _Dial) -> None:
+        """Dial, and own the session until it ends."""
+        try:
+            session = await self._connect(dial.server)
+        except (OSError, HandshakeError) as error:
+            self._failed(dial, str(error))
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            if await _shows_life(session):
+                self._opened(dial, session)
+                async for stream in session.connection.incoming():
+                    nursery.start_soon(self._serve, session, stream)
+                self._ended(session)
+            else:
+                session.connection.close("no sign of life")
+                self._was_mute(dial, session.connection.close_reason)
+
+    async def _connect(self, server: Entry) -> Session:
+        """Connect and shake hands; raises `OSError` or `HandshakeError`."""
+        if server.server is None:
+            raise HandshakeError(f"{server.pk} is no server, by its entry")
+        with trio.move_on_after(CONNECT_TIMEOUT) as limit:
+            carrier = await self._connect_carrier(server.server.address)
+        if limit.cancelled_caught:
+            raise HandshakeError(f"no connection to {server.server.address} in {CONNECT_TIMEOUT} s")
+        done = False
+        try:
+            established = await initiate(carrier, self._sk, server.pk, self._post_quantum)
+            done = True
+        finally:
+            if not done:
+                await carrier.aclose()
+        return Session(established)
+
+    def _opened(self, dial: _Dial, session: Session) -> None:
+        logger.info("session with server %s at %s", session.remote_pk, session.peer)
+        self.open[session.remote_pk] = session
+        self._dials.pop(session.remote_pk, None)
+        dial.finish()
+        self._on_change()
+        self._tell()
+
+    def _ended(self, session: Session) -> None:
+        pk, reason = session.remote_pk, session.connection.close_reason
+        logger.info("session with server %s ended: %s", pk, reason)
+        if self.open.get(pk) is session:
+            del self.open[pk]
+        lived = trio.current_time() - session.began
+        if lived >= HEALTHY_AFTER:
+            self._trouble.pop(pk, None)
+        self._leave_alone(pk)
+        self._on_change()
+        self._tell()
+
+    def _failed(self, dial: _Dial, reason: str) -> None:
+        delay = self._leave_alone(dial.server.pk)
+        logger.info("server %s not reached, left alone %.1f s: %s", dial.server.pk, delay, reason)
+        self._dials.pop(dial.server.pk, None)
+        dial.finish(reason)
+        self._tell()
+
+    def _was_mute(self, dial: _Dial, reason: str) -> None:
+        """Dial again at once: servers of 2024 lose some sessions to a race of their own."""
+        trouble = self._trouble.setdefault(dial.server.pk, _Trouble())
+        trouble.mute += 1
+        if trouble.mute > MUTE_RETRIES:
+            self._failed(dial, reason)
+        else:
+            self._wanted.append(dial)
+            self._tell()
+
+    def _leave_alone(self, pk: PublicKey) -> float:
+        """Let some time pass before the next dial; it says how much."""
+        trouble = self._trouble.setdefault(pk, _Trouble())
+        trouble.mute = 0
+        delay = trouble.backoff.next_delay()
+        trouble.not_before = trio.current_time() + delay
+        return delay
+
+    async def _serve(self, session: Session, stream: MuxStream) -> None:
+        try:
+            await self._serve_stream(session, stream)
+        except Exception:  # the border of a stream: a bug in one ends no other
+            logger.exception("a stream through %s ended by a fault of ours", session.remote_pk)
+
+
+_NO_TROUBLE: Final = _Trouble()
+
+
+async def _shows_life(session: Session) -> bool:
+    """Ask for the first frame of the peer, and measure the round trip by it."""
+    session.connection.ping()
+    with trio.move_on_after(SIGN_OF_LIFE):
+        await session.connection.heard.wait()
+    return session.connection.heard.is_set() and not session.connection.close_reason
+
+
+def _shuffled(servers: list[Entry]) -> list[Entry]:
+    """A random order in which servers with more room tend to come first."""
+
+    def draw(entry: Entry) -> float:
+        free = entry.server.available_sessions if entry.server else 0
+        return float(_random.random() ** (1 / max(free, 1)))
+
+    return sorted(servers, key=draw, reverse=True)

@@ -1,0 +1,103 @@
+"""How a client or server keeps its entry in a discovery, as long as that is there or comes back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import trio
+
+from dmsg_trio._errors import DiscoveryError
+from dmsg_trio._keys import SecretKey
+from dmsg_trio._net.backoff import Backoff
+from dmsg_trio._wire.entries import Entry
+
+from ._interface import Discovery
+from ._publish import publish_next
+
+logger = logging.getLogger("dmsg_trio.discovery")
+
+LEAVE_TIME: Final = 3  # seconds to take the entry back in
+SHORTEST_INTERVAL: Final = 1  # seconds between two entries, however often there is news
+
+
+class Registration:
+    """One entry, published when it changes and at each interval, and taken back at the end.
+
+    ``draft`` gives the entry as it should be now (its sequence and timestamp do not matter), or None
+    while there is nothing to publish yet.
+    """
+
+    def __init__(
+        self,
+        sk: SecretKey,
+        discovery: Discovery,
+        *,
+        draft: Callable[[], Entry | None],
+        interval: float,
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self.done = trio.Event()  # set when the entry was published for the first time
+        self._sk = sk
+        self._discovery = discovery
+        self._draft = draft
+        self._interval = interval
+        self._wall_clock = wall_clock
+        self._news = trio.Event()
+        self._leaving = False
+        self._published: Entry | None = None
+
+    def touch(self) -> None:
+        """Publish soon: the entry is not what it was."""
+        self._news.set()
+
+    def leave(self) -> None:
+        """Take the entry back, and end `run`."""
+        self._leaving = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """Keep the entry published until cancelled or told to `leave`; then take it back."""
+        backoff = Backoff()
+        try:
+            while not self._leaving:
+                self._news = trio.Event()
+                delay = await self._publish(backoff)
+                with trio.move_on_after(delay):
+                    await self._news.wait()
+        finally:
+            if self._published:
+                with trio.move_on_after(LEAVE_TIME, shield=True):
+                    await self._withdraw(self._published)
+
+    async def _publish(self, backoff: Backoff) -> float:
+        """Publish what there is to publish; say in how many seconds to do so again."""
+        draft = self._draft()
+        if draft is None:
+            return self._interval
+        sequence = self._published.sequence + 1 if self._published else 0
+        draft = replace(draft, sequence=sequence)
+        try:
+            self._published = await publish_next(
+                self._discovery, self._sk, draft, wall_clock=self._wall_clock
+            )
+        except DiscoveryError as error:
+            delay = backoff.next_delay()
+            logger.warning("not registered, next try in %.1f s: %s", delay, error)
+            return delay
+        if backoff.failures or not self.done.is_set():
+            logger.info("registered as %s", self._sk.pk)
+        backoff.reset()
+        self.done.set()
+        # What changes often is told in one entry, not in many.
+        await trio.sleep(SHORTEST_INTERVAL)
+        return self._interval
+
+    async def _withdraw(self, published: Entry) -> None:
+        last = published.next_iteration(timestamp=self._wall_clock()).signed(self._sk)
+        try:
+            await self._discovery.withdraw(last)
+        except DiscoveryError as error:
+            logger.warning("the entry stays until it expires: %s", error)

@@ -1,0 +1,204 @@
+"""The server: accepts sessions and relays streams between them, until cancelled.
+
+A nursery owns each connection from the accept to its end, and in it each stream. What goes wrong in
+one is logged there once, and ends it alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from dmsg_trio._errors import HandshakeError
+from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.carriers import Carrier, carrier_of
+from dmsg_trio._net.handshake import respond
+from dmsg_trio._net.mux_stream import MuxStream
+from dmsg_trio._net.session import Session
+from dmsg_trio._wire.entries import Entry, ServerInfo
+from dmsg_trio._wire.hybrid import PostQuantum
+from dmsg_trio.discovery import Discovery
+from dmsg_trio.discovery._registration import Registration
+
+from ._metrics import ServerMetrics
+from ._relay import Relay
+from ._routes import Routes, TooManyReplacementsError
+
+logger = logging.getLogger("dmsg_trio.server")
+
+MAX_SESSIONS: Final = 2048  # that the entry promises; twice as many are taken at the most
+MAX_HANDSHAKES_PER_SOURCE: Final = 64  # under way at once from one address
+DRAIN_TIME: Final = 10  # seconds that running streams have to finish in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What varies from server to server."""
+
+    public_address: str
+    max_sessions: int = MAX_SESSIONS
+    update_interval: float = 60  # seconds between two entries
+    drain_time: float = DRAIN_TIME
+    server_type: str = ""
+    post_quantum: PostQuantum = PostQuantum.OFFER
+
+
+class Server:
+    """One relay server."""
+
+    def __init__(
+        self,
+        sk: SecretKey,
+        *,
+        discovery: Discovery,
+        options: ServerOptions,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.options = options
+        self.routes = Routes()
+        self.metrics = ServerMetrics(self.routes)
+        self.registration = Registration(
+            sk,
+            discovery,
+            draft=self._entry,
+            interval=options.update_interval,
+            wall_clock=wall_clock,
+        )
+        self._sk = sk
+        self._relay = Relay(sk, self.routes, self.metrics)
+        self._handshakes: Counter[str] = Counter()
+        self._drain_wanted = trio.Event()
+
+    @property
+    def pk(self) -> PublicKey:
+        """The key under which clients know this server."""
+        return self._sk.pk
+
+    @property
+    def available_sessions(self) -> int:
+        """How many sessions the entry offers now."""
+        return max(0, self.options.max_sessions - len(self.routes))
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve what ``listeners`` accept until cancelled, or until `drain` has its way."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.registration.run)
+            accepting = await nursery.start(self._accept, listeners, nursery)
+            task_status.started()
+            await self._drain_wanted.wait()
+            accepting.cancel()
+            self.registration.leave()
+            with trio.move_on_after(self.options.drain_time):
+                await self._drained()
+            nursery.cancel_scope.cancel()
+
+    def drain(self) -> None:
+        """Take no new work: leave the discovery, send go-aways, finish what runs within a time."""
+        self._drain_wanted.set()
+
+    def _entry(self) -> Entry:
+        server = ServerInfo(
+            address=self.options.public_address,
+            available_sessions=self.available_sessions,
+            server_type=self.options.server_type,
+        )
+        return Entry(pk=self.pk, timestamp=0, server=server)
+
+    async def _accept(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        connections: trio.Nursery,
+        *,
+        task_status: trio.TaskStatus[trio.CancelScope],
+    ) -> None:
+        """Accept until cancelled; the connections live on in their own nursery."""
+        with trio.CancelScope() as scope:
+            task_status.started(scope)
+            await trio.serve_listeners(
+                self._serve_stream_of_bytes, list(listeners), handler_nursery=connections
+            )
+
+    async def _drained(self) -> None:
+        """Send the clients away and wait until no stream is relayed any more."""
+        for session in self.routes:
+            session.connection.go_away()
+        logger.info("draining %d sessions, %d streams", len(self.routes), self.metrics.streams_now)
+        await self.metrics.no_streams()
+
+    # ---- one connection ----
+
+    async def _serve_stream_of_bytes(self, stream: trio.abc.Stream) -> None:
+        carrier = carrier_of(stream)
+        try:
+            await self._serve_connection(carrier)
+        except Exception:  # the border of a connection: a bug in one ends no other
+            logger.exception("the connection from %s ended by a fault of ours", carrier.peer)
+        finally:
+            await carrier.aclose()
+
+    async def _serve_connection(self, carrier: Carrier) -> None:
+        if self._drain_wanted.is_set():
+            self.metrics.handshake_failed("draining")
+            return
+        if len(self.routes) >= 2 * self.options.max_sessions:
+            self.metrics.handshake_failed("too_many_sessions")
+            return
+        source = carrier.peer.rpartition(":")[0]
+        if self._handshakes[source] >= MAX_HANDSHAKES_PER_SOURCE:
+            self.metrics.handshake_failed("too_many_handshakes")
+            return
+        try:
+            with self._handshaking(source):
+                established = await respond(carrier, self._sk, self.options.post_quantum)
+        except HandshakeError as error:
+            self.metrics.handshake_failed("handshake")
+            logger.debug("no session with %s: %s", carrier.peer, error)
+            return
+        await self._serve_session(Session(established))
+
+    @contextmanager
+    def _handshaking(self, source: str) -> Iterator[None]:
+        self._handshakes[source] += 1
+        try:
+            yield
+        finally:
+            self._handshakes[source] -= 1
+            if not self._handshakes[source]:
+                del self._handshakes[source]
+
+    async def _serve_session(self, session: Session) -> None:
+        try:
+            with self.routes.added(session):
+                self.metrics.session_accepted()
+                logger.info("session of %s from %s", session.remote_pk, session.peer)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(session.run)
+                    async for near in session.connection.incoming():
+                        nursery.start_soon(self._serve_stream, session, near)
+            logger.info(
+                "session of %s ended: %s", session.remote_pk, session.connection.close_reason
+            )
+        except TooManyReplacementsError as error:
+            session.connection.close(str(error))
+            self.metrics.handshake_failed("replacements")
+            logger.warning(
+                "session of %s from %s refused: %s", session.remote_pk, session.peer, error
+            )
+
+    async def _serve_stream(self, session: Session, near: MuxStream) -> None:
+        try:
+            await self._relay.serve_stream(session, near)
+        except Exception:  # the border of a stream: a bug in one ends no other
+            logger.exception("a stream of %s ended by a fault of ours", session.remote_pk)
