@@ -44,6 +44,6 @@ def told(yamux: YamuxConnection, pieces: list[bytes]) -> list[Event | tuple[int,
 
 
 if __name__ == "__main__":
-    from _drive import run
+    from fuzz._drive import run
 
     run(check)
