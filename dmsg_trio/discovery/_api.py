@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -214,10 +215,11 @@ async def _read_body(request: Request) -> bytes:
     body = bytearray()
     try:
         with trio.fail_after(BODY_TIMEOUT):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise Refusal(413, f"the body has more than {MAX_BODY} bytes")
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        raise Refusal(413, f"the body has more than {MAX_BODY} bytes")
     except trio.TooSlowError:
         raise Refusal(408, f"the body took more than {BODY_TIMEOUT} s") from None
     return bytes(body)

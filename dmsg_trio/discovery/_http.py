@@ -163,10 +163,14 @@ async def _read_untrusted(response: httpx.Response, url: str, limit: int) -> byt
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise DiscoveryError(f"{url}: the answer is encoded, though nobody asked for that")
     answer = bytearray()
-    async for chunk in response.aiter_raw():
-        answer += chunk
-        if len(answer) > limit:
-            raise DiscoveryError(f"{url}: the answer has more than {limit} bytes")
+    with trio.CancelScope() as enough:
+        async for chunk in response.aiter_raw():
+            answer += chunk
+            if len(answer) > limit:
+                # To leave the loop instead would leave httpx's generators half run.
+                enough.cancel()
+    if len(answer) > limit:
+        raise DiscoveryError(f"{url}: the answer has more than {limit} bytes")
     return bytes(answer)
 
 
