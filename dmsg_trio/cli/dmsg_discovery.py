@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import trio
 import typer
@@ -30,13 +26,76 @@ from dmsg_trio.discovery.serving import (
     serve_discovery,
 )
 
-logger = logging.getLogger("dmsg-discovery")
+from ._options import KeyOptions, LogOptions, spread
+from ._run import call, run
 
-KEY_VARIABLE: Final = "DMSG_DISCOVERY_SK"
-MAX_KEY_FILE: Final = 4096  # bytes
-SECOND: Final = 1_000_000_000  # nanoseconds
+logger = logging.getLogger(__name__)
+
+MINUTE: Final = 60_000_000_000  # nanoseconds
 
 app = typer.Typer(add_completion=False)
+
+
+def main() -> NoReturn:
+    """Run the command, as the console script and ``python -m`` do."""
+    call(partial(app, prog_name="dmsg-discovery", standalone_mode=True))
+
+
+@app.command()
+@spread
+def start(
+    *,
+    addr: Annotated[str, typer.Option("--addr", "-a", help="HOST:PORT to listen on.")] = ":9090",
+    store: Annotated[
+        str,
+        typer.Option(help="memory:, sqlite:PATH, or sqlite: for a file in the data directory."),
+    ] = "sqlite:",
+    test_mode: Annotated[
+        bool, typer.Option("--test-mode", "-t", help="Let servers advertise loopback addresses.")
+    ] = False,
+    auth: Annotated[
+        str,
+        typer.Option(envvar="DMSG_DISCOVERY_AUTH", help="Passphrase that makes a server official."),
+    ] = "",
+    official_servers: Annotated[
+        str, typer.Option(help="Keys of official servers, with commas between them.")
+    ] = "",
+    whitelist_keys: Annotated[
+        str, typer.Option(help="Keys of network monitors, which may deregister others.")
+    ] = "",
+    client_lifetime: Annotated[
+        float, typer.Option(min=0, help="Minutes until a silent client is forgotten; 0: never.")
+    ] = 60,
+    rate_limit: Annotated[
+        float,
+        typer.Option(min=0, help="Requests a second of an address, posts of a key; 0: no limit."),
+    ] = 100,
+    enable_load_testing: Annotated[
+        bool,
+        typer.Option("--enable-load-testing", help="Check no signatures, times and sequences."),
+    ] = False,
+    keys: KeyOptions,
+    log: LogOptions,
+) -> None:
+    """Keep the entries of servers and clients, and answer who is where, until SIGTERM."""
+    log.set_up()
+    host, port = parse_listen_address(addr)
+    settings = Settings(
+        host=host,
+        port=port,
+        store=store,
+        policy=Policy(
+            test_mode=test_mode,
+            load_testing=enable_load_testing,
+            auth=auth,
+            official_servers=frozenset(_keys("--official-servers", official_servers)),
+            monitors=frozenset(_keys("--whitelist-keys", whitelist_keys)),
+            client_lifetime=int(client_lifetime * MINUTE),
+        ),
+        rate=rate_limit,
+        key=keys.secret_key(),
+    )
+    run(partial(serve, settings), service=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,90 +110,7 @@ class Settings:
     key: SecretKey | None = field(default=None, repr=False)
 
 
-def main() -> None:
-    """Run the command, as the console script and ``python -m`` do."""
-    app(prog_name="dmsg-discovery")
-
-
-@app.command()
-def start(
-    *,
-    addr: Annotated[str, typer.Option("--addr", "-a", help="HOST:PORT to listen on")] = ":9090",
-    store: Annotated[
-        str,
-        typer.Option(help="memory:, sqlite:PATH, or sqlite: for a file in the data directory"),
-    ] = "sqlite:",
-    test_mode: Annotated[
-        bool, typer.Option("--test-mode", "-t", help="let servers advertise loopback addresses")
-    ] = False,
-    auth: Annotated[
-        str,
-        typer.Option(envvar="DMSG_DISCOVERY_AUTH", help="passphrase that makes a server official"),
-    ] = "",
-    official_servers: Annotated[
-        str, typer.Option(help="keys of official servers, with commas between them")
-    ] = "",
-    whitelist_keys: Annotated[
-        str, typer.Option(help="keys of network monitors, which may deregister others")
-    ] = "",
-    client_lifetime: Annotated[
-        float, typer.Option(min=0, help="minutes until a silent client is forgotten; 0: never")
-    ] = 60,
-    rate_limit: Annotated[
-        float,
-        typer.Option(min=0, help="requests a second of one address, and one key; 0: no limit"),
-    ] = 100,
-    enable_load_testing: Annotated[
-        bool,
-        typer.Option("--enable-load-testing", help="check no signatures, times and sequences"),
-    ] = False,
-    key_file: Annotated[
-        Path | None, typer.Option(help=f"file with the secret key; or set {KEY_VARIABLE}")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log details too")] = False,
-) -> None:
-    """Keep the entries of servers and clients, and answer who is where, until SIGTERM."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        host, port = parse_listen_address(addr)
-        settings = Settings(
-            host=host,
-            port=port,
-            store=store,
-            policy=Policy(
-                test_mode=test_mode,
-                load_testing=enable_load_testing,
-                auth=auth,
-                official_servers=frozenset(_keys("--official-servers", official_servers)),
-                monitors=frozenset(_keys("--whitelist-keys", whitelist_keys)),
-                client_lifetime=int(client_lifetime * 60 * SECOND),
-            ),
-            rate=rate_limit,
-            key=read_secret_key(key_file),
-        )
-        trio.run(serve_until_signal, settings)
-    except* (ConfigError, OSError) as errors:
-        for error in _leaves(errors):
-            print(f"dmsg-discovery: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-
-
 # ---- running ----
-
-
-async def serve_until_signal(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return."""
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            nursery.start_soon(serve, settings)
-            async for number in signals:
-                logger.info("%s: ending", signal.Signals(number).name)
-                nursery.cancel_scope.cancel()
-                break
 
 
 async def serve(settings: Settings) -> None:
@@ -179,34 +155,9 @@ def parse_listen_address(text: str) -> tuple[str | None, int]:
     return host.removeprefix("[").removesuffix("]") or None, int(port)
 
 
-def read_secret_key(path: Path | None) -> SecretKey | None:
-    """Read the key from a file that nobody else may read, or from the environment."""
-    where = str(path) if path is not None else KEY_VARIABLE
-    try:
-        text = os.environ.get(KEY_VARIABLE, "") if path is None else _read_private(path)
-        return SecretKey.parse(text) if text.strip() or path is not None else None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"secret key of {where}: {error}") from None
-
-
-def _read_private(path: Path) -> str:
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            raise ValueError("others may read the file; use chmod 600")
-        return file.read(MAX_KEY_FILE).decode("ascii")
-
-
-def _keys(option: str, text: str) -> Iterable[PublicKey]:
+def _keys(option: str, text: str) -> Iterator[PublicKey]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         try:
             yield PublicKey.parse(part)
         except ValueError as error:
             raise ConfigError(f"{option}: {error}") from None
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
