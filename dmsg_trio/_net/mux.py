@@ -56,6 +56,9 @@ class MuxConnection:
         self.outbox = Outbox(carrier)
         self.room = trio.lowlevel.ParkingLot()  # where streams wait while the outbox is full
         self.window_budget = WindowBudget()
+        self.credit_lent = (
+            0  # what streams joined with ones of ours may send beyond their first window
+        )
         self.closed = trio.Event()
         self.close_reason = ""
         self.received = 0  # bytes
@@ -230,6 +233,11 @@ class MuxConnection:
     def flush_with(self, connection: MuxConnection) -> None:
         """Flush ``connection`` at the end of the batch that is being handled here."""
         self._touched.add(connection)
+
+    async def wait_for_room(self) -> None:
+        """Wait until the outbox is no longer full, or the connection has ended."""
+        while self.outbox.is_full and not self.closed.is_set():
+            await self.room.park()
 
     def call_when_room(self, sink: StreamSink) -> None:
         """Call ``sink.on_room`` once, when the outbox is no longer full."""

@@ -17,7 +17,7 @@ from dmsg_trio._wire.yamux import Buffer
 from .carriers import Carrier
 
 HIGH_WATER: Final = 1024 * 1024  # unsent bytes above which streams wait and grants are held back
-HARD_LIMIT: Final = 16 * 1024 * 1024  # unsent bytes above which nothing more is taken
+HARD_LIMIT: Final = 32 * 1024 * 1024  # unsent bytes above which a relayed stream is reset
 WRITE_STALL: Final = 30  # seconds without a byte going out, after which the peer is given up
 PIECES: Final = 64  # kept pieces offered to the kernel in one call
 

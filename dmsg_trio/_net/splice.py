@@ -1,13 +1,14 @@
 """Two streams joined: what arrives on one leaves on the other, without a task, a buffer or a wait.
 
 Windows are end to end. What one side grants is granted on to the other, so the receiver governs the
-sender, and no more can wait in an outbox than was granted. A grant is held back while the outbox on
-either side is full, and what may be under way is capped; so one slow reader costs little memory and
-stops nobody else.
+sender, and no more can wait in an outbox than was granted. The credit of both sides stays exact
+because a request and its response are passed on at the length at which they came: what near may
+still send (`receive_window` there) never exceeds what far may still be sent (`send_window` there).
 
-The credit of both sides stays exact because a request and its response are passed on at the length
-at which they came: what near may still send (`receive_window` there) never exceeds what far may
-still be sent (`send_window` there), and the difference is what is held back.
+The difference is what is held back: while the outbox on either side is full, and where it would take
+the credit towards one connection above its budget. Every stream may have the 256 KiB that it began
+with, so none stands still for want of budget; a stream alone may have all of it, and so fill a long
+path. One slow reader costs little memory and stops nobody else.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Final
 
 import trio
 
-from dmsg_trio._wire.yamux import Buffer
+from dmsg_trio._wire.yamux import INITIAL_WINDOW, Buffer
 
 from .mux_stream import MuxStream
 from .outbox import HARD_LIMIT
 
-LARGEST_CREDIT: Final = 16 * 1024 * 1024  # bytes that one direction may have under way
+CREDIT_BUDGET: Final = 16 * 1024 * 1024  # bytes that may be under way to one connection
 
 
 class Splice:
@@ -46,11 +47,22 @@ class Splice:
 
     def reset(self, reason: str) -> None:
         """Drop both streams."""
-        self.end_reason = self.end_reason or reason
         for half in (self.forward, self.back):
             half.connection.reset(half.state)
             half.connection.flush()
-        self.finished.set()
+        self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        if not self.finished.is_set():
+            self.end_reason = reason
+            self.forward.give_credit_back()
+            self.back.give_credit_back()
+            self.finished.set()
+
+    def ended(self) -> None:
+        """Note that one side ended; the splice is over when both have."""
+        if self.forward.state.remote_ended and self.back.state.remote_ended:
+            self._finish("both sides ended")
 
 
 class _Half:
@@ -63,6 +75,7 @@ class _Half:
         self.connection = stream.connection
         self.state = stream.state
         self.relayed = 0
+        self.lent = 0  # credit of ours above INITIAL_WINDOW, out of the other side's budget
 
     # ---- what the connection tells (StreamSink) ----
 
@@ -72,15 +85,19 @@ class _Half:
             self.splice.reset("the destination does not read, and its queue is full")
             return
         self.relayed += size
+        self._count_credit()
         far.connection.yamux.send_data(far.state, chunks, size)
         self.connection.flush_with(far.connection)
-        if self.state.receive_window < LARGEST_CREDIT // 2 < far.state.send_window:
-            far.on_window()  # a grant beyond the cap was held back, and is due by and by
+        outstanding = self.state.receive_window
+        if far.state.send_window - outstanding > outstanding:
+            far.on_window()  # a grant that was held back is due by and by
 
     def on_window(self) -> None:
-        """Let the other side send what this one now takes, unless an outbox is full."""
+        """Let the other side send what this one now takes, or as much of it as may be."""
         near = self.other
-        allowed = min(self.state.send_window, LARGEST_CREDIT) - near.state.receive_window
+        outstanding = near.state.receive_window
+        budget = max(outstanding, INITIAL_WINDOW) + CREDIT_BUDGET - self.connection.credit_lent
+        allowed = min(self.state.send_window, budget) - outstanding
         if allowed <= 0:
             return
         for connection in (self.connection, near.connection):
@@ -88,7 +105,19 @@ class _Half:
                 connection.call_when_room(self)
                 return
         near.connection.yamux.grant(near.state, allowed)
+        near._count_credit()
         self.connection.flush_with(near.connection)
+
+    def _count_credit(self) -> None:
+        lent = max(0, self.state.receive_window - INITIAL_WINDOW)
+        if lent != self.lent:
+            self.other.connection.credit_lent += lent - self.lent
+            self.lent = lent
+
+    def give_credit_back(self) -> None:
+        """Free what this direction had of the budget; the stream is over."""
+        self.other.connection.credit_lent -= self.lent
+        self.lent = 0
 
     def on_room(self) -> None:
         self.on_window()
@@ -97,9 +126,7 @@ class _Half:
     def on_end(self) -> None:
         self.other.connection.end(self.other.state)
         self.connection.flush_with(self.other.connection)
-        if self.other.state.remote_ended:
-            self.splice.end_reason = self.splice.end_reason or "ended"
-            self.splice.finished.set()
+        self.splice.ended()
 
     def on_reset(self, reason: str) -> None:
         self.splice.reset(reason)

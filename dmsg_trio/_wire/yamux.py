@@ -150,7 +150,7 @@ class StreamState:
 
     stream_id: int
     send_window: int = INITIAL_WINDOW  # what the peer granted and we have not used
-    receive_window: int = INITIAL_WINDOW  # what we granted and the peer has not used
+    receive_window: int = INITIAL_WINDOW  # what we granted and has not arrived yet
     local_ended: bool = False
     remote_ended: bool = False
     flags_due: int = 0  # ACK, until the first frame that we send on a stream of the peer's
@@ -209,6 +209,7 @@ class YamuxConnection:
                 at += len(piece)
                 self._body_left -= len(piece)
                 if (stream := self._body_stream) is not None and piece:
+                    stream.receive_window -= len(piece)
                     _append_data(events, stream.stream_id, piece)
                 if self._body_left:
                     return
@@ -270,7 +271,6 @@ class YamuxConnection:
                     f"stream {stream.stream_id}: {length} bytes into a window of "
                     f"{stream.receive_window}"
                 )
-            stream.receive_window -= length
             if length and stream.remote_ended:
                 # The reference's writers race its closers. Nobody waits for what comes after an end.
                 self._close_untrusted(stream, closing, events)

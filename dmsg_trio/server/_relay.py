@@ -105,6 +105,12 @@ class Relay:
         if next_session is None:
             self._refuse(session, near, Refusal.NO_ROUTE, f"no session of {request.destination.pk}")
             return None
+        # What is opened while a queue is full would only make it longer.
+        await next_session.connection.wait_for_room()
+        await session.connection.wait_for_room()
+        if not next_session.connection.is_open:
+            self._refuse(session, near, Refusal.BROKEN, next_session.connection.close_reason)
+            return None
         far = next_session.connection.open_stream()
         with far.reset_unless_done():
             return await self._relay(session, near, next_session, far, signed, request)
