@@ -118,7 +118,8 @@ class SecretKey:
         return hash((SecretKey, self._pk))
 
     def __repr__(self) -> str:
-        return f"<SecretKey of {self._pk}>"
+        # Reporters of errors also ask a key that was refused while it was being made.
+        return f"<SecretKey of {getattr(self, '_pk', 'nobody')}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a SecretKey is neither copied nor pickled; write an identity file")
