@@ -461,10 +461,12 @@ def test_half_a_header_is_kept(server: YamuxConnection) -> None:
     assert server.receive_data(whole[11:]) == [PingReceived(7)]
 
 
-def test_header_alone_uses_the_window_of_the_whole_frame(
+def test_window_is_used_by_the_frame_and_not_by_its_pieces(
     server: YamuxConnection, theirs: StreamState
 ) -> None:
-    assert server.receive_data(frame(DATA, 0, 1, length=1000)) == []
+    whole = frame(DATA, 0, theirs.stream_id, bytes(1000))
+    for start in range(0, len(whole), 300):
+        server.receive_data(whole[start : start + 300])
     assert theirs.receive_window == INITIAL_WINDOW - 1000
 
 
@@ -612,10 +614,11 @@ def test_data_after_the_peers_end_is_skipped(server: YamuxConnection, theirs: St
 def test_data_after_the_peers_end_still_needs_a_window(
     server: YamuxConnection, theirs: StreamState
 ) -> None:
-    server.receive_data(frame(WINDOW, FIN, 1) + frame(DATA, 0, 1, bytes(INITIAL_WINDOW)))
-    assert theirs.receive_window == 0
-    events = server.receive_data(frame(DATA, 0, 1, b"x"))
-    assert violation(events) == "stream 1: 1 bytes into a window of 0"
+    server.receive_data(frame(WINDOW, FIN, theirs.stream_id))
+    events = server.receive_data(frame(DATA, 0, 1, length=INITIAL_WINDOW + 1))
+    assert violation(events) == (
+        f"stream 1: {INITIAL_WINDOW + 1} bytes into a window of {INITIAL_WINDOW}"
+    )
 
 
 def test_data_after_the_peers_end_can_end_nothing(
