@@ -107,17 +107,9 @@ def open_stream(data: bytes) -> None:
             expect(opener.partial < MAX_FRAME_SIZE, f"{opener.partial} bytes are kept")
     except RemoteProtocolError:
         pass
-    # Frames may have been dropped, since counters may skip: so any selection, in order.
-    expect(is_selection(opened, TEXTS), f"{opened!r} was never sent")
+    # A frame that was left out or moved is noticed: what comes out is what was sent first.
+    expect(b"".join(TEXTS).startswith(opened), f"{opened!r} was never sent")
     expect(opened == b"".join(TEXTS) or carried != b"".join(frames), "something honest is missing")
-
-
-def is_selection(opened: bytes, texts: list[bytes]) -> bool:
-    """Tell whether ``opened`` is made of some of ``texts`` in their order."""
-    reachable = {b""}
-    for text in texts:
-        reachable |= {start + text for start in reachable}
-    return opened in reachable
 
 
 def open_objects(data: bytes) -> None:

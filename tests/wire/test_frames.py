@@ -200,12 +200,14 @@ def test_a_changed_byte_is_noticed_before_any_plaintext_of_its_frame(
     assert opened != text
 
 
-def test_counters_may_skip_but_never_stand_or_go_back() -> None:
+def test_counters_go_up_by_one_so_no_frame_is_left_out_or_repeated() -> None:
     opener = FrameOpener(KEY)
-    assert opener.open_untrusted(wire((1, b"a"), (7, b"b"))) == b"ab"
-    with pytest.raises(RemoteProtocolError, match="frame 7 after frame 7"):
-        opener.open_untrusted(wire((7, b"b")))
-    with pytest.raises(RemoteProtocolError, match="frame 2 after frame 3"):
+    assert opener.open_untrusted(wire((1, b"a"), (2, b"b"))) == b"ab"
+    with pytest.raises(RemoteProtocolError, match="frame 2 after frame 2"):
+        opener.open_untrusted(wire((2, b"b")))
+    with pytest.raises(RemoteProtocolError, match="frame 3 after frame 1"):
+        FrameOpener(KEY).open_untrusted(wire((1, b"a"), (3, b"b")))
+    with pytest.raises(RemoteProtocolError, match="frame 3 after frame 0"):
         FrameOpener(KEY).open_untrusted(wire((3, b"a"), (2, b"b")))
 
 

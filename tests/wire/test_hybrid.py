@@ -159,8 +159,8 @@ def check_bodies(key: bytes, bodies: list[Body]) -> None:
     sealer, opener, stream_opener = ObjectSealer(key), ObjectOpener(key), FrameOpener(key)
     sealed = 0
     for body in bodies:
-        for _ in range(body["nonce"] - sealed - 1):  # some numbers were left out
-            sealer.seal(b"")
+        for _ in range(body["nonce"] - sealed - 1):  # some were left out of the file
+            stream_opener.open_untrusted(frame(sealer.seal(b"")))
         sealed = body["nonce"]
         plaintext, golden = bytes.fromhex(body["plaintext"]), bytes.fromhex(body["frame_body"])
         assert sealer.seal(plaintext) == golden
