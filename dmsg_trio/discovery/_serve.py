@@ -11,11 +11,12 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
@@ -35,16 +36,6 @@ _OUT_OF_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOB
 HttpAddress = tuple[str, int]
 
 
-class _Duplex(Protocol):
-    """What of a stream is needed; any `trio.abc.Stream` has it."""
-
-    async def send_all(self, data: bytes) -> None: ...
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray: ...
-
-    async def aclose(self) -> None: ...
-
-
 StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 
 
@@ -58,6 +49,7 @@ async def serve_app(
 ) -> None:
     """Answer HTTP requests on all streams that ``listener`` accepts; drain when cancelled.
 
+    The listener is closed then, before anything else, as `trio.serve_listeners` does.
     ``client_address`` names who is at the far end of a stream, for the app's ``request.client``.
     """
     server = _Server(app, request_time)
@@ -65,17 +57,18 @@ async def serve_app(
         connections: trio.Nursery = await nursery.start(server.hold_connections)
         task_status.started()
         try:
-            while True:
-                stream = await _accept(listener)
-                if len(connections.child_tasks) >= MAX_CONNECTIONS:
-                    await trio.aclose_forcefully(stream)
-                    continue
-                try:
-                    address = client_address(stream)
-                except OSError:
-                    await trio.aclose_forcefully(stream)  # gone before we looked
-                    continue
-                connections.start_soon(server.serve, stream, address)
+            async with listener:
+                while True:
+                    stream = await _accept(listener)
+                    if len(connections.child_tasks) >= MAX_CONNECTIONS:
+                        await trio.aclose_forcefully(stream)
+                        continue
+                    try:
+                        address = client_address(stream)
+                    except OSError:
+                        await trio.aclose_forcefully(stream)  # gone before we looked
+                        continue
+                    connections.start_soon(server.serve, stream, address)
         finally:
             await server.drain(connections)
 
@@ -121,7 +114,7 @@ class _Server:
         connection = _Connection(stream, address, self._request_time)
         state = ConnectionState(LifespanState({}))
         # It says it wants TLS on a socket, and takes whatever has these methods.
-        await TCPServer(self._app, self._config, self._context, state, connection)  # type: ignore[arg-type]
+        await _HttpConnection(self._app, self._config, self._context, state, connection)  # type: ignore[arg-type]
 
     async def drain(self, connections: trio.Nursery) -> None:
         """Let idle connections end now, and the others within `DRAIN_TIME`."""
@@ -131,23 +124,46 @@ class _Server:
         self._draining.set()
 
 
+class _HttpConnection(TCPServer):
+    """Hypercorn's side of a connection, which ends when its stream does.
+
+    Its timer for idle connections would go on else, and keep the connection's task with it.
+    """
+
+    _ended = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._ended = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        if not (self._ended and isinstance(event, Updated)):  # which would start the timer again
+            await super().protocol_send(event)
+
+
 class _Connection:
     """A stream as hypercorn wants it, with limits on time that hypercorn does not set.
 
     It has a ``socket`` that knows addresses, and no ``do_handshake``, which would mean TLS.
     """
 
-    def __init__(self, stream: _Duplex, address: HttpAddress, request_time: float) -> None:
+    def __init__(self, stream: trio.abc.Stream, address: HttpAddress, request_time: float) -> None:
         self._stream = stream
         self._request_time = request_time
         self._deadline = trio.current_time() + request_time
+        self._stalled = False
         self.socket = _Addresses(address)
 
     async def send_all(self, data: bytes) -> None:
+        if self._stalled:  # hypercorn goes on to send what is left of an answer
+            raise trio.BrokenResourceError("an answer stalled before")
         # Hypercorn shields its sends, so nobody else could end one that stalls.
         with trio.move_on_after(WRITE_TIMEOUT) as scope:
             await self._stream.send_all(data)
         if scope.cancelled_caught:
+            self._stalled = True
+            await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError(f"an answer stalled for {WRITE_TIMEOUT} s")
         self._deadline = trio.current_time() + self._request_time
 
