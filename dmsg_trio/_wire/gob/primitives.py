@@ -12,6 +12,7 @@ from typing import Final
 from dmsg_trio._errors import RemoteProtocolError
 
 MAX_MESSAGE: Final = 64 * 1024  # a signed object is smaller, and so is all that a terminal sends
+MAX_ELEMENTS: Final = 4096  # of all lists in a message; 1900 keys already fill one
 UINT_BITS: Final = 64
 
 _FLOAT: Final = struct.Struct("<d")  # the bits of a float travel last byte first
@@ -40,10 +41,11 @@ class GobMismatchError(GobError):
 class Cursor:
     """A place in a message that moves on with what is read."""
 
-    __slots__ = ("_data", "at")
+    __slots__ = ("_data", "_elements", "at")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._elements = 0
         self.at = 0
 
     @property
@@ -97,6 +99,9 @@ class Cursor:
         number = self.read_uint()
         if number > self.left:
             raise GobError(f"{number} elements in {self.left} bytes")
+        self._elements += number
+        if self._elements > MAX_ELEMENTS:
+            raise GobError(f"{self._elements} elements in a message, over {MAX_ELEMENTS}")
         return number
 
 
