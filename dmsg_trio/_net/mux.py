@@ -167,7 +167,8 @@ class MuxConnection:
                 if sink := self._sinks.get(stream_id):
                     sink.on_window()
             case yamux.StreamOpened(stream_id):
-                self._accept(self.yamux.streams[stream_id])
+                if state := self.yamux.streams.get(stream_id):  # not reset in the same batch
+                    self._accept(state)
             case yamux.StreamEnded(stream_id):
                 if sink := self._sinks.get(stream_id):
                     sink.on_end()
