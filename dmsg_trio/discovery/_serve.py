@@ -125,21 +125,25 @@ class _Server:
 
 
 class _HttpConnection(TCPServer):
-    """Hypercorn's side of a connection, which ends when its stream does.
-
-    Its timer for idle connections would go on else, and keep the connection's task with it.
-    """
+    """Hypercorn's side of a connection: HTTP/1.1 alone, and over when its stream is."""
 
     _ended = False
 
     async def _read_data(self) -> None:
+        # HTTP/2 would bring a hundred requests at once, and pings that pass for progress.
+        self.protocol.protocol._check_protocol = _stay  # type: ignore[union-attr,method-assign]
         await super()._read_data()
+        # The timer for idle connections would go on else, and keep this task with it.
         self._ended = True
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
         if not (self._ended and isinstance(event, Updated)):  # which would start the timer again
             await super().protocol_send(event)
+
+
+async def _stay(request: object) -> None:
+    """Change to no other protocol, whatever the request offers."""
 
 
 class _Connection:

@@ -176,6 +176,27 @@ async def test_expired_entries_are_cleaned_away(autojump_clock: MockClock) -> No
         nursery.cancel_scope.cancel()
 
 
+async def test_a_store_that_cannot_forget_is_asked_again_later(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(MemoryStore):
+        """Fails the first time."""
+
+        asked = 0
+
+        async def remove_expired(self) -> int:
+            self.asked += 1
+            if self.asked == 1:
+                raise StoreError("no disk")
+            return await super().remove_expired()
+
+    store = Stuck(CLOCK)
+    with trio.move_on_after(2.5 * CLEANUP_INTERVAL):
+        await DiscoveryService(store, wall_clock=CLOCK).keep_clean()
+    assert store.asked == 2
+    assert "no disk" in caplog.text
+
+
 # ---- health ----
 
 

@@ -1,5 +1,6 @@
 """Serving an app on streams: the reference client's own bytes, limits on time, and the end."""
 
+import errno
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
@@ -203,6 +204,21 @@ async def test_nonsense_ends_its_own_connection(nonsense: bytes) -> None:
         await receive_until(other, b"quick")
 
 
+@pytest.mark.parametrize(
+    "offer", [b"Upgrade: h2c\r\nConnection: Upgrade\r\nHTTP2-Settings: AAMAAABk\r\n", b""]
+)
+async def test_http_stays_at_the_version_that_has_limits(offer: bytes) -> None:
+    async with serving(App().asgi()) as listener:
+        stream = listener.dial()
+        if offer:
+            await stream.send_all((GET % b"quick").replace(b"\r\n\r\n", b"\r\n" + offer + b"\r\n"))
+            answer = await receive_until(stream, b"quick")
+        else:
+            await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+            answer = await receive_until(stream, b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200" if offer else b"HTTP/1.1 4")
+
+
 # ---- limits ----
 
 
@@ -270,6 +286,58 @@ async def test_only_so_many_connections_are_held(monkeypatch: pytest.MonkeyPatch
         for stream in (second, fourth):
             await stream.send_all(GET % b"quick")
             await receive_until(stream, b"quick")
+
+
+async def test_who_is_gone_before_being_named_harms_nobody() -> None:
+    def name(stream: Stream) -> tuple[str, int]:
+        if not named:
+            named.append(stream)
+            raise OSError("not connected")
+        return ("02ab", 1)
+
+    named: list[Stream] = []
+    listener = Listener()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve_app, App().asgi(), listener, client_address=name))
+        gone, here = listener.dial(), listener.dial()
+        assert await ended(gone)
+        await here.send_all(GET % b"quick")
+        await receive_until(here, b"quick")
+        nursery.cancel_scope.cancel()
+
+
+class Short(Listener):
+    """Cannot accept at first."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self._errors = [error]
+
+    async def accept(self) -> Stream:
+        if self._errors:
+            raise self._errors.pop()
+        return await super().accept()
+
+
+async def test_a_lack_of_file_descriptors_passes(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = Short(OSError(errno.EMFILE, "too many open files"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            partial(serve_app, App().asgi(), listener, client_address=lambda _: ("02ab", 1))
+        )
+        stream = listener.dial()
+        await stream.send_all(GET % b"quick")
+        await receive_until(stream, b"quick")
+        nursery.cancel_scope.cancel()
+    assert "too many open files" in caplog.text
+
+
+async def test_a_listener_that_broke_is_the_callers_to_know() -> None:
+    listener = Short(OSError(errno.EIO, "broken"))
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="broken"), flatten_subgroups=True):
+        await serve_app(App().asgi(), listener, client_address=lambda _: ("02ab", 1))
 
 
 # ---- the end ----
