@@ -119,14 +119,14 @@ async def serve(settings: Settings) -> None:
         service = DiscoveryService(store, settings.policy)
         asgi = make_app(service, limits=_limits(settings.rate), health=Health(datetime.now(tz=UTC)))
         listeners = await _listen(settings.host, settings.port)
+        if settings.key is not None:
+            logger.info("public key %s", settings.key.pk)
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve_discovery, service, asgi, listeners))
             for listener in listeners:
                 host, port = listener.socket.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 logger.info("listening on http://%s:%d", shown, port)
-            if settings.key is not None:
-                logger.info("public key %s", settings.key.pk)
 
 
 def _limits(rate: float) -> Limits | None:
