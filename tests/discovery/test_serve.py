@@ -207,7 +207,9 @@ async def test_nonsense_ends_its_own_connection(nonsense: bytes) -> None:
 @pytest.mark.parametrize(
     "offer", [b"Upgrade: h2c\r\nConnection: Upgrade\r\nHTTP2-Settings: AAMAAABk\r\n", b""]
 )
-async def test_http_stays_at_the_version_that_has_limits(offer: bytes) -> None:
+async def test_http_stays_at_the_version_that_has_limits(
+    offer: bytes, autojump_clock: MockClock
+) -> None:
     async with serving(App().asgi()) as listener:
         stream = listener.dial()
         if offer:
