@@ -45,6 +45,13 @@ class Carrier(abc.ABC):
         """Wait until something goes out, and say how many bytes that was."""
 
     @abc.abstractmethod
+    async def send_eof(self) -> None:
+        """Tell the peer that no more comes; what it sends still arrives.
+
+        Raises `trio.BrokenResourceError` when the connection broke.
+        """
+
+    @abc.abstractmethod
     async def aclose(self) -> None:
         """Close at once, without waiting for anything; for the task that owns the carrier."""
 
@@ -115,6 +122,12 @@ class SocketCarrier(Carrier):
             if sent := self.send_now(chunks):
                 return sent
 
+    async def send_eof(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise _broken(error) from error
+
     async def aclose(self) -> None:
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
@@ -131,6 +144,7 @@ class StreamCarrier(Carrier):
     def __init__(self, stream: trio.abc.Stream, *, peer: str) -> None:
         self._stream = stream
         self._peer = peer
+        self._is_sending = False
 
     async def receive(self) -> memoryview:
         return memoryview(await self._stream.receive_some(READ_SIZE))
@@ -139,9 +153,17 @@ class StreamCarrier(Carrier):
         return 0
 
     async def send_some(self, chunks: Sequence[Buffer]) -> int:
+        if self._is_sending:  # nobody knows how much of it went out
+            raise trio.BrokenResourceError("an earlier piece was cancelled on its way")
+        self._is_sending = True
         data = b"".join(itertools.islice(chunks, MAX_BUFFERS))
         await self._stream.send_all(data)
+        self._is_sending = False
         return len(data)
+
+    async def send_eof(self) -> None:
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
 
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self._stream)

@@ -26,6 +26,7 @@ ACCEPT_BACKLOG: Final = 256  # streams that the peer may open before anybody acc
 KEEP_ALIVE: Final = 15  # seconds of silence after which the peer is asked for a sign of life
 DEAD_AFTER: Final = 5  # seconds more, after which it is taken for dead
 LINGER: Final = 60  # seconds that a stream which we closed waits for the peer's end
+FAREWELL: Final = 2  # seconds in which a connection that we close takes leave of the peer
 
 
 class StreamSink(Protocol):
@@ -71,6 +72,7 @@ class MuxConnection:
         self._touched: set[MuxConnection] = set()  # joined connections that this batch wrote to
         self._want_room: dict[StreamSink, None] = {}
         self._scope = trio.CancelScope()
+        self._closed_here = False
         self._heard_at = 0.0
         self._ping_sent: tuple[int, float] | None = None
         self._pong_owed: int | None = None
@@ -88,11 +90,31 @@ class MuxConnection:
                     await self._read()
         finally:
             self._finish()
-            await self.carrier.aclose()
+            try:
+                if self._closed_here:
+                    await self._take_leave()
+            finally:
+                await self.carrier.aclose()
+
+    async def _take_leave(self) -> None:
+        """Send what is left, and let the peer close first.
+
+        A kernel forgets what it has still to send when a socket is closed with bytes unread.
+        """
+        with trio.move_on_after(FAREWELL, shield=True):
+            try:
+                while self.outbox.size:
+                    await self.outbox.send_kept()
+                await self.carrier.send_eof()
+                while await self.carrier.receive():
+                    pass
+            except trio.BrokenResourceError:
+                pass  # the peer left first
 
     def close(self, reason: str, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
         """Say good-bye and end `run`; streams that are still open break with ``reason``."""
         if not self.close_reason:
+            self._closed_here = True
             self.yamux.go_away(code)
             self.flush()
             self._end(reason)
@@ -187,6 +209,7 @@ class MuxConnection:
                 if code != GoAwayCode.NORMAL:
                     self._end(f"the peer went away with code {code}")
             case yamux.ProtocolViolated(error):
+                self._closed_here = True
                 self.flush()  # the go-away that says so
                 self._end(f"the peer broke the protocol: {error}")
 
