@@ -80,6 +80,6 @@ def check(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    from _drive import run
+    from fuzz._drive import run
 
     run(check)

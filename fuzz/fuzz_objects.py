@@ -52,6 +52,6 @@ def check_response(signed: SignedObject) -> None:
 
 
 if __name__ == "__main__":
-    from _drive import run
+    from fuzz._drive import run
 
     run(check)

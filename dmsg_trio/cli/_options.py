@@ -69,6 +69,15 @@ class LogOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolLogOptions(LogOptions):
+    """The same for tools that a person runs and watches: they say only what is wrong."""
+
+    log_level: Annotated[
+        Level, typer.Option("--log-level", envvar="DMSG_LOG_LEVEL", help="Log from this level up.")
+    ] = Level.WARNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PassphraseOptions:
     """How to open what is sealed; without any, the terminal is asked."""
 

@@ -12,9 +12,12 @@ from typing import Annotated, Final, NoReturn
 
 import trio
 import typer
+from starlette.types import ASGIApp
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio.client import open_client
+from dmsg_trio.discovery import Entry
 from dmsg_trio.discovery.serving import (
     DiscoveryService,
     Health,
@@ -23,6 +26,7 @@ from dmsg_trio.discovery.serving import (
     RateLimiter,
     make_app,
     open_store,
+    serve_app,
     serve_discovery,
 )
 
@@ -31,6 +35,7 @@ from ._run import call, run
 
 logger = logging.getLogger(__name__)
 
+DMSG_PORT: Final = 80
 MINUTE: Final = 60_000_000_000  # nanoseconds
 
 app = typer.Typer(add_completion=False)
@@ -117,16 +122,60 @@ async def serve(settings: Settings) -> None:
     """Open the store and the listeners, and serve on them; run until cancelled."""
     async with open_store(settings.store, time.time_ns) as store:
         service = DiscoveryService(store, settings.policy)
-        asgi = make_app(service, limits=_limits(settings.rate), health=Health(datetime.now(tz=UTC)))
+        health = Health(datetime.now(tz=UTC))
+        asgi = make_app(service, limits=_limits(settings.rate), health=health)
         listeners = await _listen(settings.host, settings.port)
-        if settings.key is not None:
-            logger.info("public key %s", settings.key.pk)
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve_discovery, service, asgi, listeners))
             for listener in listeners:
                 host, port = listener.socket.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 logger.info("listening on http://%s:%d", shown, port)
+            if settings.key is not None:
+                nursery.start_soon(_serve_on_dmsg, settings.key, service, asgi, health)
+
+
+async def _serve_on_dmsg(
+    sk: SecretKey, service: DiscoveryService, asgi: ASGIApp, health: Health
+) -> None:
+    """Answer on port 80 of dmsg as well, in sessions with all servers that are registered.
+
+    Who wants to reach the discovery so knows its key, and that it is at every server.
+    """
+    own = OwnDiscovery(service)
+    async with open_client(sk, discovery=own, min_sessions=0, wait=False) as client:
+        health.dmsg_address = f"{client.pk}:{DMSG_PORT}"
+        logger.info("listening on dmsg://%s", health.dmsg_address)
+        await serve_app(
+            asgi,
+            client.listen(DMSG_PORT),
+            client_address=lambda stream: (str(stream.remote.pk), stream.remote.port),
+        )
+
+
+class OwnDiscovery:
+    """The discovery as its own client sees it: asked directly, and not told of that client."""
+
+    def __init__(self, service: DiscoveryService) -> None:
+        self._service = service
+
+    async def entry(self, pk: PublicKey) -> Entry:
+        """Look up an entry among our own."""
+        return await self._service.entry(pk)
+
+    async def available_servers(self) -> list[Entry]:
+        """The servers with free sessions."""
+        return await self._service.available_servers()
+
+    async def all_servers(self) -> list[Entry]:
+        """All servers."""
+        return await self._service.all_servers()
+
+    async def publish(self, entry: Entry) -> None:
+        """Nothing: as in the reference, the discovery has no entry of itself."""
+
+    async def withdraw(self, entry: Entry) -> None:
+        """Nothing, likewise."""
 
 
 def _limits(rate: float) -> Limits | None:

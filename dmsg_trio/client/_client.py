@@ -28,8 +28,7 @@ from dmsg_trio._net.stream import DmsgStream
 from dmsg_trio._net.tcp import connect_tcp
 from dmsg_trio._wire.entries import ClientInfo, Entry
 from dmsg_trio._wire.hybrid import PostQuantum
-from dmsg_trio.discovery import Discovery, HttpDiscovery
-from dmsg_trio.discovery._registration import Registration
+from dmsg_trio.discovery import Discovery, HttpDiscovery, Registration
 
 from ._entries import EntryCache
 from ._inbound import Inbound

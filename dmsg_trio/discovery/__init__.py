@@ -9,6 +9,7 @@ from ._http import HttpDiscovery
 from ._interface import Discovery, SequenceError
 from ._local import MemoryDiscovery, StaticDiscovery
 from ._publish import publish_next
+from ._registration import Registration
 
 __all__ = [
     "ClientInfo",
@@ -17,6 +18,7 @@ __all__ = [
     "EntryError",
     "HttpDiscovery",
     "MemoryDiscovery",
+    "Registration",
     "SequenceError",
     "ServerInfo",
     "StaticDiscovery",

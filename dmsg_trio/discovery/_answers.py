@@ -12,6 +12,10 @@ from ._rules import NOT_FOUND, OLD_SEQUENCE, OLD_TIMESTAMP
 MAX_SHOWN: Final = 200  # characters of a stranger's words in an error of ours
 
 
+class NotOfferedError(DiscoveryError):
+    """This discovery does not have what was asked of it; an older one, perhaps."""
+
+
 def refused(where: str, status: int, text: str, *, retry_after: str = "") -> DmsgError:
     """Say in an error that the discovery refused, and why; ``text`` is its own."""
     shown = printable(text)
@@ -22,6 +26,8 @@ def refused(where: str, status: int, text: str, *, retry_after: str = "") -> Dms
     if status == 429:
         wait = f"after {printable(retry_after)} s" if retry_after else "later"
         return DiscoveryError(f"{where}: too many requests; it asks to come back {wait}")
+    if status == 404:
+        return NotOfferedError(f"{where}: answered {status}: {shown or 'nothing'}")
     return DiscoveryError(f"{where}: answered {status}: {shown or 'nothing'}")
 
 

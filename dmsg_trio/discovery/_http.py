@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 import msgspec
@@ -14,7 +15,7 @@ from dmsg_trio._errors import ConfigError, DiscoveryError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._wire.entries import MAX_ENTRY_SIZE, Entry, EntryError
 
-from ._answers import printable, refused
+from ._answers import NotOfferedError, printable, refused
 from ._rules import NO_SERVERS
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,10 @@ MAX_CONNECTIONS: Final = 4
 
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "dmsg-trio"}
 _JSON: Final = {"Content-Type": "application/json"}
+
+
+_Json = TypeVar("_Json")
+_Read = TypeVar("_Read")
 
 
 class _Message(msgspec.Struct):
@@ -100,6 +105,30 @@ class HttpDiscovery:
     async def withdraw(self, entry: Entry) -> None:
         """Take back the entry of a key, proven by a signed entry at least as new."""
         await self._request("DELETE", "entry", entry.to_json())
+
+    # ---- what people ask, beyond the protocol's `Discovery` ----
+
+    async def client_keys(self) -> list[PublicKey]:
+        """The keys of all clients."""
+        return await self._decoded("entries", list[str], _keys)
+
+    async def clients_by_server(self) -> dict[PublicKey, list[PublicKey]] | None:
+        """Which clients are at which server; None from a discovery of 2024, which does not tell."""
+        try:
+            return await self._decoded(
+                "servers/clients",
+                dict[str, list[str]],
+                lambda found: {PublicKey.parse(pk): _keys(pks) for pk, pks in found.items()},
+            )
+        except NotOfferedError:
+            return None
+
+    async def _decoded(self, path: str, kind: type[_Json], read: Callable[[_Json], _Read]) -> _Read:
+        body = await self._request("GET", path, limit=MAX_LIST_SIZE)
+        try:
+            return read(msgspec.json.decode(body, type=kind))
+        except (ValueError, RecursionError) as error:
+            raise DiscoveryError(f"{self._url(path)}: {error}") from error
 
     # ---- its parts ----
 
@@ -179,6 +208,10 @@ def _message_of(answer: bytes) -> str:
         return msgspec.json.decode(answer, type=_Message).message
     except (ValueError, RecursionError):
         return answer.decode(errors="replace")
+
+
+def _keys(texts: list[str]) -> list[PublicKey]:
+    return [PublicKey.parse(text) for text in texts]
 
 
 def _is_credible(entry: Entry) -> bool:

@@ -24,8 +24,7 @@ from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session
 from dmsg_trio._wire.entries import Entry, ServerInfo
 from dmsg_trio._wire.hybrid import PostQuantum
-from dmsg_trio.discovery import Discovery
-from dmsg_trio.discovery._registration import Registration
+from dmsg_trio.discovery import Discovery, Registration
 
 from ._metrics import ServerMetrics
 from ._relay import Relay

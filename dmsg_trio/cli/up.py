@@ -1,0 +1,203 @@
+"""dmsg up: a discovery, two servers, a web page and an echo in one process, to try things with."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Final
+
+import trio
+import typer
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+
+from dmsg_trio._errors import ConfigError
+from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.tcp import listen_tcp
+from dmsg_trio.client import Client, DmsgListener, DmsgStream, open_client
+from dmsg_trio.discovery import HttpDiscovery
+from dmsg_trio.discovery.serving import (
+    DiscoveryService,
+    Health,
+    Policy,
+    make_app,
+    open_store,
+    serve_app,
+    serve_discovery,
+)
+from dmsg_trio.server import Server, ServerOptions
+
+from ._options import AsJson, ToolLogOptions, spread
+from ._run import program, run
+
+logger = logging.getLogger("dmsg_trio.cli")
+
+ECHO_PORT: Final = 7
+HTTP_PORT: Final = 80
+DISCOVERY_PORT: Final = 9090
+
+app = program()
+
+
+@app.command()
+@spread
+def up(
+    *,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="Port of the discovery; 0: any.")
+    ] = DISCOVERY_PORT,
+    servers: Annotated[int, typer.Option(min=1, max=64, help="How many servers.")] = 2,
+    store: Annotated[str, typer.Option(help="memory: or sqlite:PATH")] = "memory:",
+    as_json: AsJson = False,
+    log: ToolLogOptions,
+) -> None:
+    """Run a whole network on this machine until Ctrl-C: everything on loopback, all keys fresh.
+
+    Prints what there is and lines to try in a second terminal; with --json one JSON object when
+    everything is ready.
+    """
+    log.set_up()
+    run(partial(_run_network, port, servers, store, as_json=as_json), service=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What runs."""
+
+    discovery: str
+    servers: Sequence[tuple[PublicKey, str]]
+    client: PublicKey
+    seconds: float
+
+    def as_json(self) -> str:
+        """One object, for programs."""
+        report = {
+            "discovery": self.discovery,
+            "servers": [{"pk": str(pk), "address": address} for pk, address in self.servers],
+            "client": str(self.client),
+            "http": f"{self.client}:{HTTP_PORT}",
+            "echo": f"{self.client}:{ECHO_PORT}",
+        }
+        return json.dumps(report)
+
+    def as_text(self) -> str:
+        """The same for people, with lines to paste."""
+        lines = [f"A dmsg network is up, after {self.seconds:.1f} s:", ""]
+        lines.append(f"  discovery  {self.discovery}")
+        lines += [f"  server     {pk}  at {address}" for pk, address in self.servers]
+        lines.append(f"  client     {self.client}")
+        lines.append(f"             port {HTTP_PORT}: a web page, port {ECHO_PORT}: an echo")
+        option = ""
+        if not self.discovery.endswith(f":{DISCOVERY_PORT}"):
+            option = f" --discovery {self.discovery}"
+        request = r"printf 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'"
+        lines += [
+            "",
+            "Try in a second terminal (after `source .venv/bin/activate`, in a checkout):",
+            "",
+            f"  dmsg status{option}",
+            f"  dmsg ping{option} {self.client}",
+            f"  echo hello | dmsg cat{option} {self.client}:{ECHO_PORT}",
+            f"  {request} | dmsg cat{option} {self.client}:{HTTP_PORT}",
+            "",
+            "Ctrl-C ends it.",
+        ]
+        return "\n".join(lines)
+
+
+async def _run_network(port: int, servers: int, store: str, *, as_json: bool) -> None:
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        url = await nursery.start(_serve_discovery, port, store)
+        running = [await nursery.start(_serve_relay, url) for _ in range(servers)]
+        for server, _ in running:
+            await server.registration.done.wait()
+        pk = await nursery.start(_serve_client, url)
+        places = [(server.pk, address) for server, address in running]
+        ready = Ready(url, places, pk, trio.current_time() - began)
+        print(ready.as_json() if as_json else ready.as_text(), flush=True)
+
+
+async def _serve_discovery(port: int, store_url: str, *, task_status: trio.TaskStatus[str]) -> None:
+    listeners = await _listen(f"127.0.0.1:{port}")
+    async with open_store(store_url, time.time_ns) as store, trio.open_nursery() as nursery:
+        service = DiscoveryService(store, Policy(test_mode=True))
+        health = Health(datetime.now(tz=UTC))
+        await nursery.start(
+            serve_discovery, service, make_app(service, limits=None, health=health), listeners
+        )
+        task_status.started(f"http://{_place(listeners)}")
+
+
+async def _serve_relay(
+    discovery_url: str, *, task_status: trio.TaskStatus[tuple[Server, str]]
+) -> None:
+    listeners = await _listen("127.0.0.1:0")
+    address = _place(listeners)
+    async with HttpDiscovery(discovery_url) as discovery, trio.open_nursery() as nursery:
+        options = ServerOptions(public_address=address)
+        server = Server(SecretKey.generate(), discovery=discovery, options=options)
+        await nursery.start(server.serve, listeners)
+        task_status.started((server, address))
+
+
+async def _serve_client(discovery_url: str, *, task_status: trio.TaskStatus[PublicKey]) -> None:
+    async with open_client(discovery=discovery_url, min_sessions=0) as client:
+        page = Starlette(routes=[Route("/", partial(_page, client))])
+        async with trio.open_nursery() as nursery:
+            await nursery.start(
+                partial(
+                    serve_app,
+                    page,
+                    client.listen(HTTP_PORT),
+                    client_address=lambda stream: (str(stream.remote.pk), stream.remote.port),
+                )
+            )
+            nursery.start_soon(_serve_echo, client.listen(ECHO_PORT))
+            task_status.started(client.pk)
+
+
+async def _serve_echo(listener: DmsgListener) -> None:
+    await trio.serve_listeners(_echo, [listener])
+
+
+async def _echo(stream: DmsgStream) -> None:
+    try:
+        async with stream:
+            async for data in stream:
+                await stream.send_all(data)
+    except trio.BrokenResourceError:
+        logger.debug("%s went away while its bytes were echoed", stream.remote)
+
+
+async def _page(client: Client, request: Request) -> HTMLResponse:
+    caller = request.client
+    return HTMLResponse(
+        "<!doctype html><meta charset=utf-8><title>dmsg</title>"
+        "<style>body{font:1.1rem/1.5 system-ui;max-width:46rem;margin:4rem auto;padding:0 1rem}"
+        "code{overflow-wrap:anywhere}</style>"
+        "<h1>It works</h1><p>This page came over dmsg, from"
+        f" <code>{client.pk}</code> to <code>{caller.host if caller else '?'}</code>.</p>\n"
+    )
+
+
+async def _listen(address: str) -> list[trio.SocketListener]:
+    try:
+        return await listen_tcp(address)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror or error}; is another network up?"
+            " --port 0 takes any port that is free"
+        ) from error
+
+
+def _place(listeners: Sequence[trio.SocketListener]) -> str:
+    host, port = listeners[0].socket.getsockname()[:2]
+    return f"{host}:{port}"
