@@ -11,5 +11,6 @@ rules.
 
 from ._memory import MemoryListener, MemoryNet
 from ._network import Network
+from ._pipe import MemoryStream, memory_connection
 
-__all__ = ["MemoryListener", "MemoryNet", "Network"]
+__all__ = ["MemoryListener", "MemoryNet", "MemoryStream", "Network", "memory_connection"]

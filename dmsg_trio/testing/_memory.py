@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import trio
-from trio.testing import memory_stream_pair
 
 from dmsg_trio._net.carriers import Carrier, StreamCarrier
 
-MemoryStream = trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]
+from ._pipe import MemoryStream, memory_connection
 
 
 class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
@@ -18,6 +17,7 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
     def __init__(self, net: MemoryNet, address: str) -> None:
         self._net = net
         self.address = address
+        self.connections: list[MemoryStream] = []  # our ends of all that were made
         self._send, self._receive = trio.open_memory_channel[trio.abc.Stream](math.inf)
 
     async def accept(self) -> trio.abc.Stream:
@@ -33,15 +33,30 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
         self._send.close()
         await trio.lowlevel.checkpoint()
 
-    def deliver(self, stream: trio.abc.Stream) -> None:
+    def deliver(self, stream: MemoryStream) -> None:
         """Put a connection into the queue."""
+        self.connections.append(stream)
         self._send.send_nowait(stream)
+
+    def cut(self) -> None:
+        """Break all connections that were made here."""
+        for stream in self.connections:
+            stream.cut()
+
+    def stall(self) -> None:
+        """Make black holes of all connections that were made here."""
+        for stream in self.connections:
+            stream.stall()
 
 
 class MemoryNet:
-    """The addresses that somebody listens on, and the way to them."""
+    """The addresses that somebody listens on, and the way to them.
 
-    def __init__(self) -> None:
+    Every connection has ``latency`` seconds each way.
+    """
+
+    def __init__(self, *, latency: float = 0) -> None:
+        self._latency = latency
         self._listeners: dict[str, MemoryListener] = {}
 
     def listen(self, address: str) -> MemoryListener:
@@ -51,16 +66,25 @@ class MemoryNet:
         listener = self._listeners[address] = MemoryListener(self, address)
         return listener
 
+    def listener(self, address: str) -> MemoryListener:
+        """Who listens on ``host:port``; `ConnectionRefusedError` if nobody does."""
+        try:
+            return self._listeners[address]
+        except KeyError:
+            raise ConnectionRefusedError(f"nobody listens on {address}") from None
+
     def forget(self, listener: MemoryListener) -> None:
         """Let nobody connect to ``listener`` any more."""
         if self._listeners.get(listener.address) is listener:
             del self._listeners[listener.address]
 
-    async def connect(self, address: str) -> Carrier:
-        """Connect to ``host:port``; `ConnectionRefusedError` if nobody listens there."""
-        await trio.lowlevel.checkpoint()
-        if (listener := self._listeners.get(address)) is None:
-            raise ConnectionRefusedError(f"nobody listens on {address}")
-        near, far = memory_stream_pair()
+    async def connect(self, address: str, *, rate: float = math.inf) -> Carrier:
+        """Connect to ``host:port`` over a line of ``rate`` bytes per second.
+
+        Raises `ConnectionRefusedError` if nobody listens there.
+        """
+        await trio.sleep(2 * self._latency)
+        listener = self.listener(address)
+        near, far = memory_connection(latency=self._latency, rate=rate)
         listener.deliver(far)
         return StreamCarrier(near, peer=address)

@@ -1,9 +1,12 @@
-"""`Network`: servers, clients and a discovery that live in one nursery."""
+"""`Network`: servers, clients and a discovery, all in memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,36 +14,63 @@ import trio
 
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client, open_client
 from dmsg_trio.discovery import MemoryDiscovery
 from dmsg_trio.server import Server, ServerOptions
 
-from ._memory import MemoryNet
+from ._memory import MemoryListener, MemoryNet
 
 EPOCH: Final = 1_800_000_000 * 10**9  # nanoseconds: the wall clock as the network begins
 
 
-class Network:
-    """A dmsg network in memory; enter it, then `client`, `start_server` and `stop_server` as needed.
+@dataclass(slots=True)
+class _Running:
+    """A server, and what it takes to wait for it and to stop it."""
 
-    ``discovery`` has the rules of a real one. Wall-clock time goes with `trio.current_time`.
+    server: Server
+    listener: MemoryListener
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    stopped: trio.Event = field(default_factory=trio.Event)
+
+
+class Network:
+    """A dmsg network in memory.
+
+    Enter it; it begins with ``servers`` servers. Within, `client` gives clients, `start_server` and
+    `stop_server` let servers come and go, and `cut_off` lets one fall silent. Every connection takes
+    ``latency`` seconds each way. ``discovery`` has the rules of a real one. The wall clock of everybody
+    here goes with `trio.current_time`, and so with a `trio.testing.MockClock`.
     """
 
-    def __init__(self, *, servers: int = 1) -> None:
-        self.net = MemoryNet()
-        self.servers: list[Server] = []
+    def __init__(self, *, servers: int = 1, latency: float = 0) -> None:
+        self.net = MemoryNet(latency=latency)
+        self.discovery = MemoryDiscovery(wall_clock=self.wall_clock)
         self._first_servers = servers
-        self._scopes: dict[PublicKey, trio.CancelScope] = {}
-        self._stopped: dict[PublicKey, trio.Event] = {}
-        self._stack = AsyncExitStack()
         self._began = 0.0
+        self._running: dict[PublicKey, _Running] = {}
+        self._started = 0  # servers so far
+        self._stack = AsyncExitStack()
+        self._orders, self._orders_in = trio.open_memory_channel[_Running](math.inf)
+
+    @property
+    def servers(self) -> list[Server]:
+        """The servers that run now, in the order of their starts."""
+        return [running.server for running in self._running.values()]
+
+    def wall_clock(self) -> int:
+        """Nanoseconds since 1970, as everybody here has them."""
+        return EPOCH + round((trio.current_time() - self._began) * 1e9)
 
     async def __aenter__(self) -> Self:
-        self._began = trio.current_time()
-        self.discovery = MemoryDiscovery(wall_clock=self.wall_clock)
-        self._nursery = await self._stack.enter_async_context(open_service_nursery())
-        for _ in range(self._first_servers):
-            await self.start_server()
+        """Begin with the first servers running and registered."""
+        async with AsyncExitStack() as stack:
+            self._began = trio.current_time()
+            nursery = await stack.enter_async_context(open_service_nursery())
+            nursery.start_soon(self._supervise)
+            for _ in range(self._first_servers):
+                await self.start_server()
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -49,56 +79,80 @@ class Network:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """Stop everything."""
         await self._stack.__aexit__(exc_type, exc_value, traceback)
-
-    def wall_clock(self) -> int:
-        """Nanoseconds since 1970, as everybody here has them."""
-        return EPOCH + round((trio.current_time() - self._began) * 1e9)
 
     # ---- servers ----
 
-    async def start_server(self, sk: SecretKey | None = None) -> Server:
+    async def start_server(
+        self, sk: SecretKey | None = None, *, post_quantum: PostQuantum = PostQuantum.OFFER
+    ) -> Server:
         """Start a server, with a fresh key unless one is given; ready when this returns."""
-        sk = sk or SecretKey.generate()
-        address = f"server-{len(self._scopes)}.test:8081"
-        options = ServerOptions(public_address=address)
-        server = Server(sk, discovery=self.discovery, options=options, wall_clock=self.wall_clock)
-        await self._nursery.start(self._run_server, server, address)
-        self.servers.append(server)
+        options = ServerOptions(
+            public_address=f"server-{self._started}.test:8081", post_quantum=post_quantum
+        )
+        self._started += 1
+        server = Server(
+            sk or SecretKey.generate(),
+            discovery=self.discovery,
+            options=options,
+            wall_clock=self.wall_clock,
+        )
+        running = _Running(server, self.net.listen(options.public_address))
+        self._running[server.pk] = running
+        self._orders.send_nowait(running)
         await server.registration.done.wait()
         return server
 
     async def stop_server(self, server: Server) -> None:
-        """Stop a server as a power cut does: sessions end, nothing is said."""
-        self._scopes[server.pk].cancel()
-        await self._stopped[server.pk].wait()
+        """Stop a server as a power cut does: its connections break, and nothing is said."""
+        running = self._running[server.pk]
+        running.listener.cut()
+        running.scope.cancel()
+        await running.stopped.wait()
 
-    async def _run_server(
-        self, server: Server, address: str, *, task_status: trio.TaskStatus[None]
-    ) -> None:
-        listener = self.net.listen(address)
-        self._stopped[server.pk] = trio.Event()
+    def cut_off(self, server: Server) -> None:
+        """Let nothing through any more on the connections that ``server`` has now.
+
+        Nobody is told: the ends learn it by what does not arrive.
+        """
+        self._running[server.pk].listener.stall()
+
+    async def _supervise(self) -> None:
+        """Run the servers that are asked for."""
+        async with trio.open_nursery() as nursery:
+            async for running in self._orders_in:
+                nursery.start_soon(self._run_server, running)
+
+    async def _run_server(self, running: _Running) -> None:
         try:
-            with trio.CancelScope() as self._scopes[server.pk]:
-                await server.serve([listener], task_status=task_status)
+            with running.scope:
+                await running.server.serve([running.listener])
         finally:
-            await trio.aclose_forcefully(listener)
-            self.servers.remove(server)
-            self._stopped[server.pk].set()
+            await trio.aclose_forcefully(running.listener)
+            del self._running[running.server.pk]
+            running.stopped.set()
 
     # ---- clients ----
 
     @asynccontextmanager
     async def client(
-        self, sk: SecretKey | None = None, *, min_sessions: int = 1, wait: bool = True
+        self,
+        sk: SecretKey | None = None,
+        *,
+        min_sessions: int = 1,
+        wait: bool = True,
+        post_quantum: PostQuantum = PostQuantum.OFFER,
+        rate: float = math.inf,
     ) -> AsyncIterator[Client]:
-        """Be a client of this network for the block."""
+        """Be a client of this network for the block, over lines of ``rate`` bytes per second."""
         async with open_client(
             sk,
             discovery=self.discovery,
             min_sessions=min_sessions,
             wait=wait,
-            connect=self.net.connect,
+            post_quantum=post_quantum,
+            connect=partial(self.net.connect, rate=rate),
             wall_clock=self.wall_clock,
         ) as client:
             yield client
