@@ -118,8 +118,10 @@ class Client:
         if not port:
             raise LocalProtocolError(f"no port to dial in {remote}")
         attempts: list[Attempt] = []
+        was_known = self._entries.knows(remote.pk)
         stream = await self._try_delegated(remote, attempts)
-        if stream is None and self._entries.forget(remote.pk):
+        if stream is None and was_known:
+            self._entries.forget(remote.pk)
             stream = await self._try_delegated(remote, attempts)
         if stream is None:
             self._entries.forget(remote.pk)

@@ -23,9 +23,14 @@ class EntryCache:
         self._discovery = discovery
         self._entries: OrderedDict[PublicKey, tuple[float, Entry]] = OrderedDict()
 
-    def forget(self, pk: PublicKey) -> bool:
-        """Look ``pk`` up anew next time; say whether it was known."""
-        return self._entries.pop(pk, None) is not None
+    def knows(self, pk: PublicKey) -> bool:
+        """Whether the entry of ``pk`` is remembered, and so may be out of date."""
+        known = self._entries.get(pk)
+        return known is not None and known[0] > trio.current_time()
+
+    def forget(self, pk: PublicKey) -> None:
+        """Look ``pk`` up anew next time."""
+        self._entries.pop(pk, None)
 
     async def client(self, pk: PublicKey) -> Entry:
         """The entry of a client with delegated servers; `UnreachableError` 100, 102 or 103."""
