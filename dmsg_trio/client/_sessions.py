@@ -8,6 +8,7 @@ not answer holds up no other: the next one is tried beside it.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ logger = logging.getLogger("dmsg_trio.client")
 CONNECT_TIMEOUT: Final = 10  # seconds for the carrier, DNS included
 SIGN_OF_LIFE: Final = 5  # seconds for the answer to the first ping
 STAGGER: Final = 0.5  # seconds after which a dial that hangs no longer counts as one
-LIST_AGE: Final = 60  # seconds after which the list of servers is looked at again
+LIST_PAUSE: Final = 1  # seconds between two looks at the list of servers, growing to
+LIST_AGE: Final = 60  # while they do not help; who wants all servers looks as often as this
 HEALTHY_AFTER: Final = 10  # seconds of life after which earlier failures are forgotten
 MUTE_RETRIES: Final = 3  # redials at once of a server that closed before its first frame
 
@@ -91,6 +93,7 @@ class SessionKeeper:
         self._wanted: list[_Dial] = []  # by `session_with`, not begun yet
         self._trouble: dict[PublicKey, _Trouble] = {}
         self._news = trio.Event()
+        self._list_wanted = trio.Event()
 
     async def session_with(self, server: Entry) -> Session:
         """Give the session with a server, dialed now if there is none.
@@ -133,7 +136,10 @@ class SessionKeeper:
         now = trio.current_time()
         idle = [entry for entry in self._offered if not self._is_busy(entry.pk)]
         ready = [entry for entry in idle if self._trouble_of(entry.pk).not_before <= now]
-        for server in _shuffled(ready)[: self._missing(now)]:
+        missing = self._missing(now)
+        if missing > len(ready):
+            self._list_wanted.set()
+        for server in _shuffled(ready)[:missing]:
             dial = self._dials[server.pk] = _Dial(server, now)
             begin.append(dial)
         return begin
@@ -141,7 +147,7 @@ class SessionKeeper:
     def _missing(self, now: float) -> int:
         """How many dials to begin, so that there are enough sessions before long."""
         if self._min_sessions == 0:
-            return len(self._offered)
+            return sum(not self._is_busy(entry.pk) for entry in self._offered)
         hopeful = sum(dial.since + STAGGER > now for dial in self._dials.values())
         return max(0, self._min_sessions - len(self.open) - hopeful)
 
@@ -169,24 +175,30 @@ class SessionKeeper:
     # ---- the list of servers ----
 
     async def _keep_list(self) -> None:
-        backoff = Backoff()
+        """Look at the list now, whenever it does not help to enough sessions, and if all are wanted."""
+        failures, looks = Backoff(), Backoff(first=LIST_PAUSE, longest=LIST_AGE)
+        age = LIST_AGE if self._min_sessions == 0 else math.inf
         while True:
+            self._list_wanted = trio.Event()
             try:
                 self._offered = await self._discovery.available_servers()
             except DiscoveryError as error:
-                delay = backoff.next_delay()
+                delay = failures.next_delay()
                 logger.warning("no list of servers, next try in %.1f s: %s", delay, error)
-            else:
-                known = {entry.pk for entry in self._offered}
-                self._trouble = {pk: each for pk, each in self._trouble.items() if pk in known}
-                delay = LIST_AGE
-                if not self._offered:
-                    delay = backoff.next_delay()
-                    logger.warning("no server has room, next look in %.1f s", delay)
-                else:
-                    backoff.reset()
-                self._tell()
+                await trio.sleep(delay)
+                continue
+            failures.reset()
+            known = {entry.pk for entry in self._offered}
+            self._trouble = {pk: each for pk, each in self._trouble.items() if pk in known}
+            self._tell()
+            delay = looks.next_delay()
+            if not self._offered:
+                logger.warning("no server has room, next look in %.1f s", delay)
             await trio.sleep(delay)
+            if self._offered and not self._list_wanted.is_set():
+                looks.reset()
+                with trio.move_on_after(age):
+                    await self._list_wanted.wait()
 
     # ---- one session ----
 
