@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 64 * 1024  # what a stream sends in one frame, before the others have their turn
 FRAMES_IN_A_ROW: Final = 4  # after which a busy sender gives way to other tasks
+SMALL: Final = 2048  # pieces below this are kept together: each has its own cost in memory
 
 
 class MuxStream(trio.abc.HalfCloseableStream):
@@ -38,6 +39,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
         self._arrival = trio.lowlevel.ParkingLot()
         self._grown = trio.lowlevel.ParkingLot()
         self._broken = ""  # why the stream is gone
+        self._scope: trio.CancelScope | None = None  # what ends with the stream
         self._closed = False
         self._send_conflict = ConflictDetector("another task is sending on this stream")
         self._receive_conflict = ConflictDetector("another task is receiving on this stream")
@@ -48,7 +50,10 @@ class MuxStream(trio.abc.HalfCloseableStream):
         if self._closed:
             self._drop()  # nobody will read this, and the peer should know
             return
-        self._chunks.append(b"".join(chunks))
+        if size < SMALL and self._chunks and len(self._chunks[-1]) < SMALL:
+            self._chunks[-1] = b"".join([self._chunks[-1], *chunks])
+        else:
+            self._chunks.append(b"".join(chunks))
         self._buffered += size
         self._window.received(size)
         self._arrival.unpark_all()
@@ -65,6 +70,8 @@ class MuxStream(trio.abc.HalfCloseableStream):
     def on_reset(self, reason: str) -> None:
         self._broken = reason
         self._window.close()
+        if self._scope is not None:
+            self._scope.cancel()
         self._arrival.unpark_all()
         self._grown.unpark_all()
         self.connection.room.unpark_all()
@@ -139,9 +146,9 @@ class MuxStream(trio.abc.HalfCloseableStream):
             return bytes(piece)
 
     @property
-    def has_data(self) -> bool:
-        """Whether `receive_piece` would not wait."""
-        return bool(self._chunks)
+    def is_ready(self) -> bool:
+        """Whether `receive_piece` would not wait; there may be nothing to wait for."""
+        return bool(self._chunks or self._broken or self._closed or self.state.remote_ended)
 
     def check_receivable(self) -> None:
         """Raise what `receive_some` raises on a stream that is closed."""
@@ -221,6 +228,27 @@ class MuxStream(trio.abc.HalfCloseableStream):
         if not self._closed:
             self._let_go()
             self._drop()
+
+    def fail(self, reason: str) -> None:
+        """Drop the stream for what the peer did on it; whoever uses it here sees it broken."""
+        self._chunks.clear()
+        self._buffered = 0
+        self._drop()
+        self.on_reset(reason)
+
+    @contextmanager
+    def abandoned_when_reset(self) -> Iterator[None]:
+        """Give the block up when the peer resets the stream: `trio.BrokenResourceError`."""
+        with trio.CancelScope() as scope:
+            if self._broken:
+                raise trio.BrokenResourceError(self._broken)
+            self._scope = scope
+            try:
+                yield
+            finally:
+                self._scope = None
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError(self._broken)
 
     @contextmanager
     def reset_unless_done(self) -> Iterator[None]:

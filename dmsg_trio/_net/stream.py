@@ -91,7 +91,7 @@ class DmsgStream(trio.abc.HalfCloseableStream):
         """Wait for bytes from the peer; ``b""`` is its end."""
         check_max_bytes(max_bytes)
         with self._receive_conflict:
-            if self._plaintext or self._mux.has_data:
+            if self._plaintext or self._mux.is_ready:
                 await trio.lowlevel.checkpoint()  # where there is nothing yet, waiting is one
             self._mux.check_receivable()
             if self._plaintext:
@@ -129,8 +129,9 @@ class DmsgStream(trio.abc.HalfCloseableStream):
                 return self._opener.open_untrusted(pieces[0])
             return b"".join([self._opener.open_untrusted(piece) for piece in pieces])
         except RemoteProtocolError as error:
-            self._mux.reset()
-            raise trio.BrokenResourceError(f"what arrived is not what was sent: {error}") from error
+            reason = f"what arrived is not what was sent: {error}"
+            self._mux.fail(reason)
+            raise trio.BrokenResourceError(reason) from error
 
     def _take(self, max_bytes: int | None) -> bytes:
         size = len(self._plaintext) if max_bytes is None else max_bytes
