@@ -1,0 +1,209 @@
+"""The reference's programs: started on free ports of loopback, watched, and ended.
+
+What a program prints is read as it comes, and is how one knows that it is ready.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+import trio
+
+from dmsg_trio._keys import PublicKey, SecretKey
+
+READY_WITHIN: Final = 20  # seconds until a program says what is waited for
+END_WITHIN: Final = 5  # seconds from SIGTERM to SIGKILL
+OWN_RACE: Final = 8  # tries of a tool that loses some 1 % of its sessions by a race of its own
+
+
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+# ---- programs ----
+
+
+class Program:
+    """A running program, and what it has said so far."""
+
+    def __init__(self, process: trio.Process, name: str) -> None:
+        self.log = ""
+        self.process = process
+        self._name = name
+        self._news = trio.Event()
+        self._mute = False
+
+    async def listen(self) -> None:
+        """Read what the program says, until it ends."""
+        assert self.process.stdout is not None
+        async for data in self.process.stdout:
+            self.log += data.decode(errors="replace")
+            self._tell()
+        self._mute = True
+        self._tell()
+
+    async def said(self, text: str, *, behind: int = 0) -> None:
+        """Wait until the program has said ``text`` behind a place in its log."""
+        with trio.move_on_after(READY_WITHIN):
+            while self.log.find(text, behind) < 0:
+                if self._mute:
+                    pytest.fail(f"{self._name} ended before it said {text!r}:\n{self.log}")
+                await self._news.wait()
+            return
+        pytest.fail(f"{self._name} did not say {text!r} in {READY_WITHIN} s:\n{self.log}")
+
+    async def aclose(self) -> None:
+        """End the program, the hard way if it has to be."""
+        self.process.terminate()
+        with trio.move_on_after(END_WITHIN):
+            await self.process.wait()
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What became of a program that runs to its end by itself."""
+
+    log: str
+    seconds: float
+
+
+class Reference:
+    """Starts the reference's programs, and ends them with the test."""
+
+    def __init__(self, folder: Path, scratch: Path, nursery: trio.Nursery) -> None:
+        self._folder = folder
+        self._scratch = scratch
+        self._nursery = nursery
+        self._programs: list[Program] = []
+
+    def path(self, name: str) -> Path:
+        """Where a program is; without it the test is skipped."""
+        path = self._folder / name
+        if not os.access(path, os.X_OK):
+            pytest.skip(f"the reference's programs lack {name}")
+        return path
+
+    async def start(self, path: Path, *arguments: str | Path) -> Program:
+        """Start a program in a folder of its own."""
+        folder = self._scratch / f"{path.name}-{len(self._programs)}"
+        folder.mkdir()
+        process = await trio.lowlevel.open_process(
+            [path, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        program = Program(process, path.name)
+        self._programs.append(program)
+        self._nursery.start_soon(program.listen)
+        return program
+
+    async def run(self, name: str, *arguments: str | Path) -> Finished:
+        """Run a tool to its end."""
+        began = trio.current_time()
+        finished = await trio.run_process(
+            [self.path(name), *arguments],
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        log = finished.stdout.decode(errors="replace")
+        return Finished(log, trio.current_time() - began)
+
+    async def aclose(self) -> None:
+        """End all programs, the last one first."""
+        for program in reversed(self._programs):
+            await program.aclose()
+
+    # ---- the programs that tests need ----
+
+    async def start_discovery(self) -> tuple[str, Program]:
+        """Start the reference's discovery with an empty store; give its URL."""
+        redis = shutil.which("redis-server")
+        if redis is None:
+            pytest.skip("the reference's discovery needs a redis-server")
+        store = f"127.0.0.1:{(port := free_port())}"
+        settings = {"port": str(port), "bind": "127.0.0.1", "save": "", "appendonly": "no"}
+        options = [part for name, value in settings.items() for part in (f"--{name}", value)]
+        redis_program = await self.start(Path(redis), *options)
+        await redis_program.said("Ready to accept connections")
+        address = f"127.0.0.1:{free_port()}"
+        program = await self.start(
+            self.path("dmsg-discovery"),
+            *("--test-mode", "--addr", address, "--redis", f"redis://{store}"),
+        )
+        await _answers(f"http://{address}/health")
+        return f"http://{address}", program
+
+    async def start_server(self, discovery: str) -> tuple[PublicKey, Program]:
+        """Start the reference's server; give its key once it takes sessions."""
+        sk, address = SecretKey.generate(), f"127.0.0.1:{free_port()}"
+        config = {
+            "public_key": str(sk.pk),
+            "secret_key": sk.reveal().hex(),
+            "discovery": discovery,
+            "public_address": address,
+            "local_address": address,
+            "health_endpoint_address": f"127.0.0.1:{free_port()}",
+            "log_level": "debug",
+            "update_interval": 0,
+            "max_sessions": 2048,
+        }
+        path = self._scratch / f"{sk.pk}.json"
+        path.write_text(json.dumps(config))
+        program = await self.start(self.path("dmsg-server"), "start", path)
+        await program.said("Accepting sessions")
+        return sk.pk, program
+
+    async def serve_files(self, discovery: str, folder: Path) -> PublicKey:
+        """Start the reference's file server on port 80; give its key once it can be reached."""
+        sk = SecretKey.generate()
+        key = ("--sk", sk.reveal().hex())
+        program = await self.start(
+            self.path("dmsghttp"), "--dir", folder, "--dmsg-disc", discovery, *key
+        )
+        await program.said("Serving...")
+        return sk.pk
+
+    async def fetch(self, discovery: str, url: str, target: Path, *, tries: int = 1) -> Finished:
+        """Fetch with the reference's dmsgcurl; a failure is one of the test."""
+        options = ("--dmsg-disc", discovery, "--loglvl", "debug", "--replace", "--out", target)
+        finished = await self.run("dmsgcurl", *options, url)
+        if "failed" not in finished.log:
+            return finished
+        if tries > 1:
+            return await self.fetch(discovery, url, target, tries=tries - 1)
+        pytest.fail(f"dmsgcurl did not fetch {url}:\n{_without_progress(finished.log)}")
+
+
+def _without_progress(log: str) -> str:
+    return "\n".join(line for line in log.split("\n") if "\r" not in line)
+
+
+async def _answers(url: str) -> None:
+    """Wait until somebody answers at ``url``."""
+    async with httpx.AsyncClient() as http:
+        with trio.fail_after(READY_WITHIN):
+            while True:
+                try:
+                    await http.get(url)
+                    return
+                except httpx.TransportError:
+                    await trio.sleep(0.01)  # there is nothing else to wait for
