@@ -26,6 +26,7 @@ ACCEPT_BACKLOG: Final = 256  # streams that the peer may open before anybody acc
 KEEP_ALIVE: Final = 15  # seconds of silence after which the peer is asked for a sign of life
 DEAD_AFTER: Final = 5  # seconds more, after which it is taken for dead
 LINGER: Final = 60  # seconds that a stream which we closed waits for the peer's end
+MAX_UNREAD: Final = 128 * 1024 * 1024  # bytes of all streams that nobody has read yet
 FAREWELL: Final = 2  # seconds in which a connection that we close takes leave of the peer
 
 
@@ -51,12 +52,21 @@ class StreamSink(Protocol):
 class MuxConnection:
     """One carrier with many streams. It lives as long as `run`."""
 
-    def __init__(self, carrier: Carrier, *, client: bool, first_data: bytes = b"") -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        *,
+        client: bool,
+        first_data: bytes = b"",
+        max_unread: int = MAX_UNREAD,
+    ) -> None:
         self.carrier = carrier
         self.yamux = YamuxConnection(client=client)
         self.outbox = Outbox(carrier)
         self.room = trio.lowlevel.ParkingLot()  # where streams wait while the outbox is full
         self.window_budget = WindowBudget()
+        self.max_unread = max_unread  # bytes; a stream that brings more is reset
+        self.unread = 0
         self.credit_lent = (
             0  # what streams joined with ones of ours may send beyond their first window
         )

@@ -50,11 +50,14 @@ class MuxStream(trio.abc.HalfCloseableStream):
         if self._closed:
             self._drop()  # nobody will read this, and the peer should know
             return
+        if self.connection.unread + size > self.connection.max_unread:
+            self.fail(f"{self.connection.unread} bytes of this session are unread, and more came")
+            return
         if size < SMALL and self._chunks and len(self._chunks[-1]) < SMALL:
             self._chunks[-1] = b"".join([self._chunks[-1], *chunks])
         else:
             self._chunks.append(b"".join(chunks))
-        self._buffered += size
+        self._count_unread(size)
         self._window.received(size)
         self._arrival.unpark_all()
 
@@ -183,9 +186,13 @@ class MuxStream(trio.abc.HalfCloseableStream):
         if max_bytes is not None and len(piece) > max_bytes:
             self._chunks.appendleft(memoryview(piece)[max_bytes:])
             piece = memoryview(piece)[:max_bytes]
-        self._buffered -= len(piece)
+        self._count_unread(-len(piece))
         self._give_credit()
         return piece
+
+    def _count_unread(self, change: int) -> None:
+        self._buffered += change
+        self.connection.unread += change
 
     def _give_credit(self) -> None:
         if self.state.remote_ended or self._broken:
@@ -200,7 +207,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
         self._window.close()
         if self._chunks:
             sink.on_data(list(self._chunks), self._buffered)
-            self._chunks.clear()
+            self._forget_unread()
         sink.on_window()
         if self.state.remote_ended:
             sink.on_end()
@@ -231,8 +238,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
 
     def fail(self, reason: str) -> None:
         """Drop the stream for what the peer did on it; whoever uses it here sees it broken."""
-        self._chunks.clear()
-        self._buffered = 0
+        self._forget_unread()
         self._drop()
         self.on_reset(reason)
 
@@ -263,12 +269,15 @@ class MuxStream(trio.abc.HalfCloseableStream):
 
     def _let_go(self) -> None:
         self._closed = True
-        self._chunks.clear()
-        self._buffered = 0
+        self._forget_unread()
         self._window.close()
         self._arrival.unpark_all()
         self._grown.unpark_all()
         self.connection.room.unpark_all()
+
+    def _forget_unread(self) -> None:
+        self._chunks.clear()
+        self._count_unread(-self._buffered)
 
     def _drop(self) -> None:
         self.connection.reset(self.state)

@@ -17,7 +17,7 @@ from dmsg_trio._wire.frames import PING_MARKER, ObjectOpener, ObjectSealer, fram
 from dmsg_trio._wire.objects import SignedObject
 
 from .handshake import Established
-from .mux import MuxConnection
+from .mux import MAX_UNREAD, MuxConnection
 from .mux_stream import MuxStream
 
 _PREFIX: Final = struct.Struct(">H")
@@ -26,7 +26,7 @@ _PREFIX: Final = struct.Struct(">H")
 class Session:
     """One established connection. It lives as long as `run`."""
 
-    def __init__(self, established: Established) -> None:
+    def __init__(self, established: Established, *, max_unread: int = MAX_UNREAD) -> None:
         self.remote_pk: PublicKey = established.remote_pk
         self.is_initiator = established.is_initiator
         self.is_post_quantum = established.is_post_quantum
@@ -34,6 +34,7 @@ class Session:
             established.carrier,
             client=established.is_initiator,
             first_data=established.first_data,
+            max_unread=max_unread,
         )
         self.began = trio.current_time()
         self._sealer = ObjectSealer(established.keys.send)

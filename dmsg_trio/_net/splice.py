@@ -6,9 +6,9 @@ because a request and its response are passed on at the length at which they cam
 still send (`receive_window` there) never exceeds what far may still be sent (`send_window` there).
 
 The difference is what is held back: while the outbox on either side is full, and where it would take
-the credit towards one connection above its budget. Every stream may have the 256 KiB that it began
-with, so none stands still for want of budget; a stream alone may have all of it, and so fill a long
-path. One slow reader costs little memory and stops nobody else.
+the credit towards one connection above its budget. Every stream has its share of that, up to the
+256 KiB that it began with, so none stands still for want of budget; a stream alone may have all of
+it, and so fill a long path. One slow reader costs little memory and stops nobody else.
 """
 
 from __future__ import annotations
@@ -95,9 +95,13 @@ class _Half:
     def on_window(self) -> None:
         """Let the other side send what this one now takes, or as much of it as may be."""
         near = self.other
+        if near.state.remote_ended or self.splice.finished.is_set():
+            return
         outstanding = near.state.receive_window
-        budget = max(outstanding, INITIAL_WINDOW) + CREDIT_BUDGET - self.connection.credit_lent
-        allowed = min(self.state.send_window, budget) - outstanding
+        streams = max(1, self.connection.stream_count)
+        share = min(INITIAL_WINDOW, CREDIT_BUDGET // streams)
+        spare = max(0, CREDIT_BUDGET - streams * share - self.connection.credit_lent)
+        allowed = min(self.state.send_window, max(outstanding, share) + spare) - outstanding
         if allowed <= 0:
             return
         for connection in (self.connection, near.connection):
@@ -124,6 +128,7 @@ class _Half:
         self.other.connection.flush()
 
     def on_end(self) -> None:
+        self.give_credit_back()
         self.other.connection.end(self.other.state)
         self.connection.flush_with(self.other.connection)
         self.splice.ended()

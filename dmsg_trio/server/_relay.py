@@ -27,6 +27,7 @@ from dmsg_trio._wire.objects import (
     StreamRequest,
     StreamResponse,
 )
+from dmsg_trio._wire.yamux import MAX_STREAMS
 
 from ._metrics import ServerMetrics
 from ._routes import Routes
@@ -40,6 +41,7 @@ class Refusal(StrEnum):
     """Why a stream was not relayed: the label in the metrics."""
 
     NO_ROUTE = "no_route"
+    DESTINATION_FULL = "destination_full"
     BAD_REQUEST = "bad_request"
     BAD_RESPONSE = "bad_response"
     REFUSED = "refused_by_destination"
@@ -71,7 +73,7 @@ class Relay:
     async def _open(self, session: Session, near: MuxStream) -> Splice | None:
         """Do the handshake of a stream; None if it led to no relaying."""
         try:
-            with trio.fail_after(OPEN_TIMEOUT):
+            with trio.fail_after(OPEN_TIMEOUT), near.abandoned_when_reset():
                 signed = await session.receive_object_untrusted(near)
                 if signed is None:
                     await echo_ping_marker(near)
@@ -110,6 +112,10 @@ class Relay:
         await session.connection.wait_for_room()
         if not next_session.connection.is_open:
             self._refuse(session, near, Refusal.BROKEN, next_session.connection.close_reason)
+            return None
+        if next_session.connection.stream_count >= MAX_STREAMS:
+            reason = f"{MAX_STREAMS} streams of {request.destination.pk}"
+            self._refuse(session, near, Refusal.DESTINATION_FULL, reason)
             return None
         far = next_session.connection.open_stream()
         with far.reset_unless_done():
