@@ -1,12 +1,20 @@
-"""What a server counts, for Prometheus. Client keys are never labels."""
+"""What a server counts, for Prometheus. Client keys are never labels, and reasons are few.
+
+Where a number means what one of the reference's means, it stands under that name too, so that the
+dashboards of either show both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
+from typing import Final
 
 import trio
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -15,55 +23,94 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from dmsg_trio._errors import HandshakeError
+from dmsg_trio._net.session import Session
 from dmsg_trio._net.splice import Splice
 
 from ._routes import Routes
 
 
+class HandshakeFailure(StrEnum):
+    """Why a connection led to no session: the label in the metrics."""
+
+    TIMEOUT = "timeout"
+    CLOSED = "closed_by_peer"
+    CRYPTO = "crypto"  # another server's key, or bytes that were changed
+    PROTOCOL = "protocol"
+    POST_QUANTUM = "post_quantum_required"
+    DRAINING = "draining"
+    TOO_MANY_SESSIONS = "too_many_sessions"
+    TOO_MANY_HANDSHAKES = "too_many_handshakes"
+    REPLACEMENTS = "replacements"
+
+    @classmethod
+    def of(cls, error: HandshakeError) -> HandshakeFailure:
+        """Tell the reason of a failed handshake; what is none of the others broke the protocol."""
+        text = str(error)
+        found = (reason for part, reason in _TOLD_BY.items() if part in text)
+        return next(found, cls.PROTOCOL)
+
+
+_TOLD_BY: Final = {
+    # part of the error's text: reason
+    "no whole handshake within": HandshakeFailure.TIMEOUT,
+    "the connection in the handshake": HandshakeFailure.CLOSED,
+    "the connection broke in the handshake": HandshakeFailure.CLOSED,
+    "does not decrypt": HandshakeFailure.CRYPTO,
+    "post-quantum is required": HandshakeFailure.POST_QUANTUM,
+}
+
+
 class ServerMetrics(Collector):
     """Counts events as they come, and looks at the rest when it is asked."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, *, wall_clock: Callable[[], int] = time.time_ns) -> None:
         self.registry = CollectorRegistry()
+        self.started_at = wall_clock()  # nanoseconds since 1970
+        self._wall_clock = wall_clock
         self._routes = routes
+        self._sessions: set[Session] = set()
         self._splices: set[Splice] = set()
         self._idle = trio.lowlevel.ParkingLot()
-        self._relayed = 0  # bytes of splices that are finished
-        self._sessions = Counter(
-            "dmsg_server_sessions_accepted", "Sessions since the start", registry=self.registry
-        )
-        self._streams = Counter(
-            "dmsg_server_streams_relayed", "Streams joined since the start", registry=self.registry
-        )
-        self._refusals = Counter(
-            "dmsg_server_streams_refused", "Streams not relayed", ["reason"], registry=self.registry
-        )
-        self._handshake_failures = Counter(
-            "dmsg_server_handshakes_failed",
-            "Connections that led to no session",
-            ["reason"],
-            registry=self.registry,
-        )
+        self._sessions_accepted = 0
+        self._streams_relayed = 0
+        self._refusals: Counter[str] = Counter()
+        self._handshake_failures: Counter[str] = Counter(dict.fromkeys(HandshakeFailure, 0))
+        # Of what is over; what lives is added when asked.
+        self._relayed = 0
+        self._received = 0
+        self._sent = 0
+        self._refused_by_mux = 0
         self.registry.register(self)
+        ProcessCollector(registry=self.registry)
 
     # ---- events ----
 
-    def session_accepted(self) -> None:
-        """Count a session."""
-        self._sessions.inc()
+    @contextmanager
+    def session(self, session: Session) -> Iterator[None]:
+        """Count a session, and what goes over it while it lives and after."""
+        self._sessions_accepted += 1
+        self._sessions.add(session)
+        try:
+            yield
+        finally:
+            self._sessions.discard(session)
+            self._received += session.connection.received
+            self._sent += session.connection.outbox.sent
+            self._refused_by_mux += session.connection.yamux.refused
 
     def refused(self, reason: str) -> None:
         """Count a stream that was not relayed."""
-        self._refusals.labels(reason).inc()
+        self._refusals[reason] += 1
 
-    def handshake_failed(self, reason: str) -> None:
+    def handshake_failed(self, reason: HandshakeFailure) -> None:
         """Count a connection that led to no session."""
-        self._handshake_failures.labels(reason).inc()
+        self._handshake_failures[reason] += 1
 
     @contextmanager
     def relaying(self, splice: Splice) -> Iterator[None]:
         """Count a joined stream, and its bytes while it lives and after."""
-        self._streams.inc()
+        self._streams_relayed += 1
         self._splices.add(splice)
         try:
             yield
@@ -92,19 +139,75 @@ class ServerMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Describe the server as it is now."""
-        connections = [session.connection for session in self._routes]
-        yield GaugeMetricFamily("dmsg_server_sessions", "Sessions now", len(connections))
-        yield GaugeMetricFamily("dmsg_server_streams", "Relayed streams now", self.streams_now)
-        yield CounterMetricFamily(
-            "dmsg_server_relayed_bytes", "Bytes relayed, both directions", self.relayed_bytes
-        )
-        waiting = [connection.outbox.size for connection in connections]
-        yield GaugeMetricFamily("dmsg_server_queued_bytes", "Bytes not sent yet", sum(waiting))
-        yield _queue_histogram(waiting)
+        yield from self._process()
+        yield from self._of_sessions()
+        yield from self._of_streams()
+        yield from self._of_bytes()
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    # ---- its parts ----
+
+    def _process(self) -> Iterator[Metric]:
+        up = self._wall_clock() - self.started_at
+        yield _gauge("start_time_seconds", "When it started, since 1970", self.started_at / 1e9)
+        yield _gauge("uptime_seconds", "Since the start", up / 1e9)
+
+    def _of_sessions(self) -> Iterator[Metric]:
+        now = len(self._routes)
+        yield _gauge("sessions", "Sessions now", now)
+        yield _gauge("clients_count", "As dmsg_server_sessions", now)
+        yield _gauge("vm_active_sessions_count", "As dmsg_server_sessions", now)
+        accepted = self._sessions_accepted
+        yield _counter("sessions_accepted", "Sessions since the start", accepted)
+        yield _counter("vm_session_success", "As dmsg_server_sessions_accepted", accepted)
+        failures = self._handshake_failures
+        yield _by_reason("handshakes_failed", "Connections that led to no session", failures)
+        yield _counter("vm_session_fail", "Sum of dmsg_server_handshakes_failed", failures.total())
+
+    def _of_streams(self) -> Iterator[Metric]:
+        now, relayed = self.streams_now, self._streams_relayed
+        yield _gauge("streams", "Relayed streams now", now)
+        yield _gauge("vm_active_streams_count", "As dmsg_server_streams", now)
+        yield _counter("streams_relayed", "Streams joined since the start", relayed)
+        yield _counter("vm_stream_success", "As dmsg_server_streams_relayed", relayed)
+        yield _by_reason("streams_refused", "Streams not relayed", self._refusals)
+        by_mux = self._refused_by_mux
+        by_mux += sum(session.connection.yamux.refused for session in self._sessions)
+        yield _counter(
+            "streams_refused_unread", "Streams reset unread: too many, or draining", by_mux
+        )
+        yield _counter(
+            "vm_stream_fail", "Sum of the streams refused", self._refusals.total() + by_mux
+        )
+
+    def _of_bytes(self) -> Iterator[Metric]:
+        connections = [session.connection for session in self._sessions]
+        received = self._received + sum(each.received for each in connections)
+        sent = self._sent + sum(each.outbox.sent for each in connections)
+        waiting = [each.outbox.size for each in connections]
+        yield _counter("relayed_bytes", "Bytes relayed, both directions", self.relayed_bytes)
+        yield _counter("received_bytes", "Bytes of sessions, all that came in", received)
+        yield _counter("sent_bytes", "Bytes of sessions, all that went out", sent)
+        yield _gauge("queued_bytes", "Bytes not sent yet", sum(waiting))
+        yield _queue_histogram(waiting)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"dmsg_server_{name}", text, value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"dmsg_server_{name}", text, value)
+
+
+def _by_reason(name: str, text: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"dmsg_server_{name}", text, labels=["reason"])
+    for reason, count in counts.items():
+        family.add_metric([reason], count)
+    return family
 
 
 def _queue_histogram(waiting: list[int]) -> HistogramMetricFamily:

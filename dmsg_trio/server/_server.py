@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -20,13 +20,14 @@ from dmsg_trio._errors import HandshakeError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.carriers import Carrier, carrier_of
 from dmsg_trio._net.handshake import respond
+from dmsg_trio._net.mux import MuxConnection
 from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session
 from dmsg_trio._wire.entries import Entry, ServerInfo
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.discovery import Discovery, Registration
 
-from ._metrics import ServerMetrics
+from ._metrics import HandshakeFailure, ServerMetrics
 from ._relay import Relay
 from ._routes import Routes, TooManyReplacementsError
 
@@ -42,10 +43,11 @@ class ServerOptions:
     """What varies from server to server."""
 
     public_address: str
+    public_address_v6: str = ""
     max_sessions: int = MAX_SESSIONS
     update_interval: float = 60  # seconds between two entries
     drain_time: float = DRAIN_TIME
-    server_type: str = ""
+    server_type: str = field(default="", repr=False)  # the passphrase of official servers
     post_quantum: PostQuantum = PostQuantum.OFFER
 
 
@@ -62,7 +64,7 @@ class Server:
     ) -> None:
         self.options = options
         self.routes = Routes()
-        self.metrics = ServerMetrics(self.routes)
+        self.metrics = ServerMetrics(self.routes, wall_clock=wall_clock)
         self.registration = Registration(
             sk,
             discovery,
@@ -84,6 +86,11 @@ class Server:
     def available_sessions(self) -> int:
         """How many sessions the entry offers now."""
         return max(0, self.options.max_sessions - len(self.routes))
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether `drain` was called: no new sessions, no new streams."""
+        return self._drain_wanted.is_set()
 
     async def serve(
         self,
@@ -110,6 +117,7 @@ class Server:
     def _entry(self) -> Entry:
         server = ServerInfo(
             address=self.options.public_address,
+            address_v6=self.options.public_address_v6,
             available_sessions=self.available_sessions,
             server_type=self.options.server_type,
         )
@@ -130,11 +138,13 @@ class Server:
             )
 
     async def _drained(self) -> None:
-        """Send the clients away and wait until no stream is relayed any more."""
+        """Send the clients away, wait until no stream is relayed and the last bytes are sent."""
         for session in self.routes:
             session.connection.go_away()
         logger.info("draining %d sessions, %d streams", len(self.routes), self.metrics.streams_now)
         await self.metrics.no_streams()
+        for session in self.routes:
+            await _all_sent(session.connection)
 
     # ---- one connection ----
 
@@ -149,21 +159,24 @@ class Server:
 
     async def _serve_connection(self, carrier: Carrier) -> None:
         if self._drain_wanted.is_set():
-            self.metrics.handshake_failed("draining")
+            self.metrics.handshake_failed(HandshakeFailure.DRAINING)
             return
         if len(self.routes) >= 2 * self.options.max_sessions:
-            self.metrics.handshake_failed("too_many_sessions")
+            self.metrics.handshake_failed(HandshakeFailure.TOO_MANY_SESSIONS)
             return
         source = carrier.peer.rpartition(":")[0]
         if self._handshakes[source] >= MAX_HANDSHAKES_PER_SOURCE:
-            self.metrics.handshake_failed("too_many_handshakes")
+            self.metrics.handshake_failed(HandshakeFailure.TOO_MANY_HANDSHAKES)
             return
         try:
             with self._handshaking(source):
                 established = await respond(carrier, self._sk, self.options.post_quantum)
         except HandshakeError as error:
-            self.metrics.handshake_failed("handshake")
+            self.metrics.handshake_failed(HandshakeFailure.of(error))
             logger.debug("no session with %s: %s", carrier.peer, error)
+            return
+        if self._drain_wanted.is_set():  # since the handshake began
+            self.metrics.handshake_failed(HandshakeFailure.DRAINING)
             return
         await self._serve_session(Session(established))
 
@@ -179,8 +192,7 @@ class Server:
 
     async def _serve_session(self, session: Session) -> None:
         try:
-            with self.routes.added(session):
-                self.metrics.session_accepted()
+            with self.routes.added(session), self.metrics.session(session):
                 logger.info("session of %s from %s", session.remote_pk, session.peer)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(session.run)
@@ -191,7 +203,7 @@ class Server:
             )
         except TooManyReplacementsError as error:
             session.connection.close(str(error))
-            self.metrics.handshake_failed("replacements")
+            self.metrics.handshake_failed(HandshakeFailure.REPLACEMENTS)
             logger.warning(
                 "session of %s from %s refused: %s", session.remote_pk, session.peer, error
             )
@@ -201,3 +213,9 @@ class Server:
             await self._relay.serve_stream(session, near)
         except Exception:  # the border of a stream: a bug in one ends no other
             logger.exception("a stream of %s ended by a fault of ours", session.remote_pk)
+
+
+async def _all_sent(connection: MuxConnection) -> None:
+    """Wait until the kernel has all that is to be sent, or the connection has ended."""
+    while connection.outbox.size and not connection.closed.is_set():
+        await connection.room.park()
