@@ -83,6 +83,7 @@ class MuxConnection:
         self._want_room: dict[StreamSink, None] = {}
         self._scope = trio.CancelScope()
         self._closed_here = False
+        self.was_sent_away = False  # the peer wants no more streams of ours
         self._heard_at = 0.0
         self._ping_sent: tuple[int, float] | None = None
         self._pong_owed: int | None = None
@@ -216,6 +217,7 @@ class MuxConnection:
                     self.round_trip = trio.current_time() - self._ping_sent[1]
                     self._ping_sent = None
             case yamux.GoneAway(code):
+                self.was_sent_away = True
                 if code != GoAwayCode.NORMAL:
                     self._end(f"the peer went away with code {code}")
             case yamux.ProtocolViolated(error):

@@ -17,6 +17,7 @@ from dmsg_trio._net.session import Session, echo_ping_marker
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio._wire.objects import PeerAnnounce, SignedObject, StreamRequest
 
+from ._listener import DmsgListener
 from ._ports import Ports
 
 logger = logging.getLogger("dmsg_trio.client")
@@ -79,27 +80,24 @@ class Inbound:
         request = signed.request_untrusted()
         if isinstance(request, PeerAnnounce):
             raise RemoteProtocolError("a peer announces itself to a client")
-        code = self._objection(signed, request)
-        listener = self._ports.listener(request.destination.port)
-        if code is None and listener is None:
-            code = ErrorCode.NO_LISTENER
-        if code is None and listener and listener.is_full:
-            code = ErrorCode.ACCEPT_QUEUE_FULL
-        if code or listener is None:
-            logger.debug("refused %s to %s: %s", request.source, request.destination, code)
-            await refuse_stream(
-                session, self._sk, mux, signed, code or ErrorCode.REJECTED_WITHOUT_REASON
-            )
-            return
-        with listener.reserved():
-            stream = await accept_stream(
-                session, self._sk, mux, signed, request, self._post_quantum
-            )
-        listener.deliver(stream)
+        match self._judge(signed, request):
+            case ErrorCode() as code:
+                logger.debug("refused %s to %s: %s", request.source, request.destination, code)
+                await refuse_stream(session, self._sk, mux, signed, code)
+            case DmsgListener() as listener:
+                with listener.reserved():
+                    stream = await accept_stream(
+                        session, self._sk, mux, signed, request, self._post_quantum
+                    )
+                listener.deliver(stream)
 
-    def _objection(self, signed: SignedObject, request: StreamRequest) -> ErrorCode | None:
+    def _judge(self, signed: SignedObject, request: StreamRequest) -> DmsgListener | ErrorCode:
+        """Say who gets the stream, or why nobody does."""
         if request.destination.pk != self._sk.pk:
             return ErrorCode.REQUEST_DESTINATION_PK
         if not self._seen.is_fresh(signed.hash, request.timestamp, self._wall_clock()):
             return ErrorCode.REQUEST_TIMESTAMP
-        return None
+        listener = self._ports.listener(request.destination.port)
+        if listener is None:
+            return ErrorCode.NO_LISTENER
+        return ErrorCode.ACCEPT_QUEUE_FULL if listener.is_full else listener

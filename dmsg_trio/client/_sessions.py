@@ -35,6 +35,13 @@ STAGGER: Final = 0.5  # seconds after which a dial that hangs no longer counts a
 LIST_PAUSE: Final = 1  # seconds between two looks at the list of servers, growing to
 LIST_AGE: Final = 60  # while they do not help; who wants all servers looks as often as this
 HEALTHY_AFTER: Final = 10  # seconds of life after which earlier failures are forgotten
+
+# A server that sends us away has a newer session of our key, or goes down. The first time we come
+# back soon; if it happens again somebody else has our key, and two that take each other's place
+# at once would do so for ever.
+SENT_AWAY_DELAY: Final = 20.0  # seconds, growing to
+LONGEST_SENT_AWAY_DELAY: Final = 600.0
+
 MUTE_RETRIES: Final = 3  # redials at once of a server that closed before its first frame
 
 Connect = Callable[[str], Awaitable[Carrier]]
@@ -64,6 +71,10 @@ class _Trouble:
     backoff: Backoff = field(default_factory=Backoff)
     not_before: float = 0.0
     mute: int = 0  # sessions in a row that ended before the first frame
+    sent_away: int = 0  # sessions in a row that the server ended with a go-away
+    away_backoff: Backoff = field(
+        default_factory=lambda: Backoff(SENT_AWAY_DELAY, LONGEST_SENT_AWAY_DELAY)
+    )
 
 
 class SessionKeeper:
@@ -92,6 +103,7 @@ class SessionKeeper:
         self._dials: dict[PublicKey, _Dial] = {}
         self._wanted: list[_Dial] = []  # by `session_with`, not begun yet
         self._trouble: dict[PublicKey, _Trouble] = {}
+        self._is_closed = False
         self._news = trio.Event()
         self._list_wanted = trio.Event()
 
@@ -102,6 +114,8 @@ class SessionKeeper:
         """
         if server.pk in self.open:
             return self.open[server.pk]
+        if self._is_closed:
+            raise UnreachableError(ErrorCode.ENTITY_CLOSED, "the client is closed")
         dial = self._dials.get(server.pk)
         if dial is None:
             dial = self._dials[server.pk] = _Dial(server, trio.current_time())
@@ -127,6 +141,7 @@ class SessionKeeper:
                     with trio.move_on_at(self._next_look()):
                         await news.wait()
         finally:
+            self._is_closed = True
             for dial in self._dials.values():
                 dial.finish("the client is closed")
 
@@ -209,16 +224,30 @@ class SessionKeeper:
         except (OSError, HandshakeError) as error:
             self._failed(dial, str(error))
             return
+        try:
+            await self._hold_open(dial, session)
+        except Exception:  # the border of a session: a bug in one ends no other
+            logger.exception("the session with %s ended by a fault of ours", session.remote_pk)
+            if self.open.get(session.remote_pk) is session:
+                self._ended(session)
+            elif not dial.done.is_set():
+                self._failed(dial, "a fault of ours")
+
+    async def _hold_open(self, dial: _Dial, session: Session) -> None:
+        connection = session.connection
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)
             if await _shows_life(session):
                 self._opened(dial, session)
-                async for stream in session.connection.incoming():
+                async for stream in connection.incoming():
                     nursery.start_soon(self._serve, session, stream)
                 self._ended(session)
+                return
+            connection.close("no sign of life")
+            if connection.received:
+                self._failed(dial, connection.close_reason)
             else:
-                session.connection.close("no sign of life")
-                self._was_mute(dial, session.connection.close_reason)
+                self._was_mute(dial, connection.close_reason)
 
     async def _connect(self, server: Entry) -> Session:
         """Connect and shake hands; raises `OSError` or `HandshakeError`."""
@@ -250,9 +279,14 @@ class SessionKeeper:
         logger.info("session with server %s ended: %s", pk, reason)
         if self.open.get(pk) is session:
             del self.open[pk]
+        trouble = self._trouble.setdefault(pk, _Trouble())
         lived = trio.current_time() - session.began
         if lived >= HEALTHY_AFTER:
-            self._trouble.pop(pk, None)
+            trouble.backoff.reset()
+        if lived > 2 * LONGEST_SENT_AWAY_DELAY or not session.connection.was_sent_away:
+            trouble.sent_away = 0
+            trouble.away_backoff.reset()
+        trouble.sent_away += session.connection.was_sent_away
         self._leave_alone(pk)
         self._on_change()
         self._tell()
@@ -279,6 +313,12 @@ class SessionKeeper:
         trouble = self._trouble.setdefault(pk, _Trouble())
         trouble.mute = 0
         delay = trouble.backoff.next_delay()
+        if trouble.sent_away > 1:
+            delay = trouble.away_backoff.next_delay()
+            logger.warning(
+                "server %s sent us away %d times in a row, as it does when another client has our"
+                " key: left alone %.0f s", pk, trouble.sent_away, delay,
+            )  # fmt: skip
         trouble.not_before = trio.current_time() + delay
         return delay
 
