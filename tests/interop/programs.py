@@ -182,15 +182,19 @@ class Reference:
         await program.said("Serving...")
         return sk.pk
 
-    async def fetch(self, discovery: str, url: str, target: Path, *, tries: int = 1) -> Finished:
+    async def fetch(self, discovery: str, url: str, target: Path, *, tries: int = 1) -> None:
         """Fetch with the reference's dmsgcurl; a failure is one of the test."""
-        options = ("--dmsg-disc", discovery, "--loglvl", "debug", "--replace", "--out", target)
-        finished = await self.run("dmsgcurl", *options, url)
+        finished = await self.curl(discovery, url, target)
         if "failed" not in finished.log:
-            return finished
-        if tries > 1:
-            return await self.fetch(discovery, url, target, tries=tries - 1)
-        pytest.fail(f"dmsgcurl did not fetch {url}:\n{_without_progress(finished.log)}")
+            return
+        if tries == 1:
+            pytest.fail(f"dmsgcurl did not fetch {url}:\n{_without_progress(finished.log)}")
+        await self.fetch(discovery, url, target, tries=tries - 1)
+
+    async def curl(self, discovery: str, url: str, target: Path) -> Finished:
+        """Run the reference's dmsgcurl."""
+        options = ("--dmsg-disc", discovery, "--loglvl", "debug", "--replace", "--out", target)
+        return await self.run("dmsgcurl", *options, url)
 
 
 def _without_progress(log: str) -> str:
