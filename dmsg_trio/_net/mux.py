@@ -8,7 +8,6 @@ are joined with (`splice`), before it waits for the next batch.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol
 
@@ -73,11 +72,10 @@ class MuxConnection:
         self.closed = trio.Event()
         self.close_reason = ""
         self.received = 0  # bytes
-        self.heard = trio.Event()  # set by the first bytes of the peer, and by the end
         self.round_trip: float | None = None  # seconds, the latest
         self._first_data = first_data
         self._sinks: dict[int, StreamSink] = {}
-        self._incoming: deque[MuxStream] = deque()
+        self._incoming: list[MuxStream] = []
         self._arrival = trio.lowlevel.ParkingLot()
         self._touched: set[MuxConnection] = set()  # joined connections that this batch wrote to
         self._want_room: dict[StreamSink, None] = {}
@@ -159,7 +157,6 @@ class MuxConnection:
         self._incoming.clear()
         self._want_room.clear()
         self.closed.set()
-        self.heard.set()
         self._arrival.unpark_all()
         self.room.unpark_all()
 
@@ -180,8 +177,8 @@ class MuxConnection:
     def _take_untrusted(self, data: memoryview) -> None:
         """Handle a batch from beginning to end, without waiting."""
         self._heard_at = trio.current_time()
-        if not self.heard.is_set():
-            self.heard.set()
+        if not self.received:
+            self._arrival.unpark_all()
         self.received += len(data)
         for event in self.yamux.receive_data(data):
             self._dispatch(event)
@@ -235,11 +232,16 @@ class MuxConnection:
         self._incoming.append(stream)
         self._arrival.unpark()
 
+    async def wait_heard(self) -> None:
+        """Wait for the first bytes of the peer, or the end of the connection."""
+        while not (self.received or self.closed.is_set()):
+            await self._arrival.park()
+
     async def incoming(self) -> AsyncIterator[MuxStream]:
         """Give the streams that the peer opens, until the connection ends."""
         while not self.closed.is_set():
             if self._incoming:
-                yield self._incoming.popleft()
+                yield self._incoming.pop(0)
             else:
                 await self._arrival.park()
 

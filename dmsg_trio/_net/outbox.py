@@ -29,7 +29,7 @@ class Outbox:
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
-        self._kept: deque[Buffer] = deque()
+        self._kept: deque[Buffer] | None = None  # made when needed: most never are
         self._wanted = trio.lowlevel.ParkingLot()
         self.size = 0  # bytes kept
         self.sent = 0  # bytes that went out
@@ -48,6 +48,8 @@ class Outbox:
         self.sent += taken
         rest = b"".join(_after(chunks, taken))
         if rest:
+            if self._kept is None:
+                self._kept = deque()
             self._kept.append(rest)
             self.size += len(rest)
             self._wanted.unpark()
@@ -57,7 +59,7 @@ class Outbox:
 
         Raises `trio.BrokenResourceError` when the connection broke or stalls.
         """
-        while not self.size:
+        while not self._kept:
             await self._wanted.park()
         with trio.move_on_after(WRITE_STALL) as limit:
             sent = await self._carrier.send_some(list(itertools.islice(self._kept, PIECES)))

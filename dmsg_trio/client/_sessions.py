@@ -336,8 +336,8 @@ async def _shows_life(session: Session) -> bool:
     """Ask for the first frame of the peer, and measure the round trip by it."""
     session.connection.ping()
     with trio.move_on_after(SIGN_OF_LIFE):
-        await session.connection.heard.wait()
-    return session.connection.heard.is_set() and not session.connection.close_reason
+        await session.connection.wait_heard()
+    return session.connection.received > 0 and not session.connection.close_reason
 
 
 def _shuffled(servers: list[Entry]) -> list[Entry]:
