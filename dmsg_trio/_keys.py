@@ -8,6 +8,7 @@ not in errors, not when formatted or pickled.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import dataclass
 from string import hexdigits
 from typing import Final, NoReturn
@@ -82,7 +83,8 @@ class SecretKey:
     @classmethod
     def generate(cls) -> SecretKey:
         """Make a fresh key from the system's randomness."""
-        return cls(coincurve.PrivateKey().secret)
+        # All but one in 2**128 of these are keys.
+        return cls(secrets.token_bytes(SECRET_KEY_SIZE))
 
     @classmethod
     def parse(cls, text: str) -> SecretKey:
