@@ -120,7 +120,7 @@ def _check_address(name: str, address: str, *, dialed: bool = False) -> None:
 class _Peer(msgspec.Struct):
     """A peer as it stands in the file."""
 
-    public_key: PublicKey
+    public_key: str
     address: str
 
 
@@ -160,7 +160,7 @@ def parse_config(
     """
     try:
         settings = _settings(data)
-        config = _config(msgspec.convert(settings, _File, dec_hook=_public_key), key)
+        config = _config(msgspec.convert(settings, _File), key)
         return replace(config, warnings=(*_unknown(settings), *config.warnings))
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$.")
@@ -195,12 +195,6 @@ def _settings(data: bytes) -> dict[str, object]:
     return {name: value for name, value in settings.items() if value not in (None, "")}
 
 
-def _public_key(_kind: type, value: object) -> PublicKey:
-    if not isinstance(value, str):
-        raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
-    return PublicKey.parse(value)
-
-
 def _config(file: _File, key: SecretKey | None) -> ServerConfig:
     urls = _urls(file.discovery)
     interval = file.update_interval / SECOND or UPDATE_INTERVAL
@@ -214,7 +208,7 @@ def _config(file: _File, key: SecretKey | None) -> ServerConfig:
         log_level=_level(file.log_level),
         update_interval=interval,
         max_sessions=file.max_sessions,
-        peers=tuple(Peer(peer.public_key, peer.address) for peer in file.peers),
+        peers=tuple(_peers(file.peers)),
     )
     warnings = []
     if len(urls) > 1:
@@ -248,6 +242,12 @@ def _parsed(name: str, parse: Callable[[str], T], text: str) -> T:
     except ValueError as error:
         fault = str(error)
     raise ConfigError(f"{name}: {fault}")
+
+
+def _peers(peers: list[_Peer]) -> Iterator[Peer]:
+    for index, peer in enumerate(peers):
+        pk = _parsed(f"peers[{index}].public_key", PublicKey.parse, peer.public_key)
+        yield Peer(pk, peer.address)
 
 
 def _urls(setting: str | list[str]) -> list[str]:
