@@ -11,10 +11,11 @@ from typing import Annotated, Final
 import trio
 import typer
 
-from dmsg_trio._errors import ConfigError, DmsgError
+from dmsg_trio._errors import ConfigError, DmsgError, UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio.client import Client, DmsgStream, open_client
+from dmsg_trio.client import Client, DmsgStream
 
+from ._joining import joined, why
 from ._options import HERE, Discovery, KeyOptions, ToolLogOptions, spread
 from ._parties import DialTimeout, parse_address
 from ._run import program, run
@@ -49,14 +50,17 @@ def cat(
 
     The end of the input ends that direction only; the program goes on until the other one ends. With
     --listen it prints its own address on standard error and takes the first stream that comes.
+    Exit code 1 means that the stream did not open, or broke.
     """
     log.set_up()
     if bool(address) == bool(listen):
         raise ConfigError("give either PK:PORT or --listen PORT")
+    if keys.key_stdin or str(keys.key_file) == "-":
+        raise ConfigError("standard input cannot be both the key and what is sent")
     sk = keys.secret_key()
     if listen:
         allowed = frozenset(parse_address(pk, default_port=1).pk for pk in allow or [])
-        run(partial(_wait_and_talk, sk, discovery, listen, allowed))
+        run(partial(_wait_and_talk, sk, discovery, listen, allowed, wait))
     else:
         remote = parse_address(address)
         run(partial(_dial_and_talk, sk, discovery, remote.pk, remote.port, wait))
@@ -65,7 +69,7 @@ def cat(
 async def _dial_and_talk(
     sk: SecretKey | None, discovery: str, pk: PublicKey, port: int, wait: float
 ) -> None:
-    async with open_client(sk, discovery=discovery) as client:
+    async with joined(sk, discovery, wait) as client:
         await talk(await _dial(client, pk, port, wait))
 
 
@@ -73,14 +77,16 @@ async def _dial(client: Client, pk: PublicKey, port: int, wait: float) -> DmsgSt
     try:
         with trio.fail_after(wait):
             return await client.open_stream(pk, port)
+    except UnreachableError as error:
+        raise DmsgError(why(error)) from error
     except trio.TooSlowError:
         raise DmsgError(f"{pk}:{port} did not answer within {wait:g} s") from None
 
 
 async def _wait_and_talk(
-    sk: SecretKey | None, discovery: str, port: int, allowed: frozenset[PublicKey]
+    sk: SecretKey | None, discovery: str, port: int, allowed: frozenset[PublicKey], wait: float
 ) -> None:
-    async with open_client(sk, discovery=discovery) as client, client.listen(port) as listener:
+    async with joined(sk, discovery, wait) as client, client.listen(port) as listener:
         print(f"listening on {listener.address}", file=sys.stderr, flush=True)
         while True:
             stream = await listener.accept()

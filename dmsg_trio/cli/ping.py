@@ -12,9 +12,11 @@ import trio
 import typer
 
 from dmsg_trio._address import Address
-from dmsg_trio._errors import DmsgError, ErrorCode, RefusedError
-from dmsg_trio.client import Client, open_client
+from dmsg_trio._errors import DmsgError, ErrorCode, RefusedError, UnreachableError
+from dmsg_trio._keys import SecretKey
+from dmsg_trio.client import Client
 
+from ._joining import joined, why
 from ._options import HERE, AsJson, Discovery, KeyOptions, ToolLogOptions, spread
 from ._parties import DialTimeout, parse_address
 from ._run import one_line, program, run
@@ -52,7 +54,7 @@ def ping(
     pinging = Pinging(
         parse_address(address, default_port=ECHO_PORT), count, interval, wait, as_json=as_json
     )
-    run(partial(pinging.run, keys, discovery))
+    run(partial(pinging.run, keys.secret_key(), discovery))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,9 @@ class Pinging:
     as_json: bool = field(kw_only=True)
     answers: list[Answer] = field(default_factory=list)
 
-    async def run(self, keys: KeyOptions, discovery: str) -> None:
+    async def run(self, sk: SecretKey | None, discovery: str) -> None:
         """Ping until it is enough, and sum up, also when interrupted."""
-        async with open_client(keys.secret_key(), discovery=discovery) as client:
+        async with joined(sk, discovery, self.wait) as client:
             try:
                 await self._ping_all(client)
             finally:
@@ -108,8 +110,8 @@ class Pinging:
                     echo = None
                     if self.remote.port == ECHO_PORT:
                         await stream.send_all(PAYLOAD)
-                        await stream.receive_some()
-                        echo = _ms(trio.current_time() - opened)
+                        if await stream.receive_some():
+                            echo = _ms(trio.current_time() - opened)
                     return Answer(number, _ms(opened - began), echo, server)
         except RefusedError as error:
             note = f"alive, but {one_line(error.reason)}"
@@ -118,6 +120,8 @@ class Pinging:
             return Answer(number, _ms(trio.current_time() - began), note=note)
         except trio.TooSlowError:
             return Answer(number, note=f"no answer within {self.wait:g} s")
+        except UnreachableError as error:
+            return Answer(number, note=why(error))
         except (DmsgError, trio.BrokenResourceError) as error:
             return Answer(number, note=one_line(str(error)))
 
@@ -140,11 +144,12 @@ class Pinging:
         if self.as_json or not self.answers:
             return
         times = [answer.open_ms for answer in self.answers if answer.open_ms is not None]
-        print(f"-- {self.remote}: {len(times)} of {len(self.answers)} answered", end="")
+        words = f"{len(times)} of {len(self.answers)} answered"
         if times:
             mean = sum(times) / len(times)
-            print(f"; open min/avg/max {min(times):.2f}/{mean:.2f}/{max(times):.2f} ms", end="")
-        print(flush=True)
+            words += f", open min/avg/max {min(times):.2f}/{mean:.2f}/{max(times):.2f} ms"
+        # The line may have the ^C of a terminal on it.
+        print(f"\n{self.remote}\n{words}", flush=True)
 
 
 def _ms(seconds: float) -> float:

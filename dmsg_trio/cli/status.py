@@ -1,21 +1,23 @@
-"""dmsg status: what a discovery knows, as a table or as JSON."""
+"""dmsg status: what a discovery knows, for people or as JSON."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Final
 
-from rich.console import Console
-from rich.table import Table
-
+from dmsg_trio._errors import DiscoveryError, DmsgError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio.discovery import Entry, HttpDiscovery
 
+from ._joining import hint
 from ._options import HERE, AsJson, Discovery, ToolLogOptions, spread
 from ._run import printable, program, run
+
+MAX_SHOWN: Final = 20  # clients of one server that people are shown; --json has all
 
 app = program()
 
@@ -28,9 +30,10 @@ def status(
     discovery: Discovery = HERE,
     log: ToolLogOptions,
 ) -> None:
-    """Show the servers that a discovery knows, and the clients that are delegated to each."""
+    """Show the servers that a discovery knows, and the clients that are at each."""
     log.set_up()
-    run(partial(_show, discovery, as_json=as_json))
+    report = run(partial(_ask, discovery))
+    print(json.dumps(asdict(report), indent=2) if as_json else "\n".join(report.lines()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +47,48 @@ class ServerStatus:
     age_seconds: float
     clients: list[str] | None  # None where the discovery does not tell
 
+    def lines(self) -> Iterator[str]:
+        """Show the server: its key whole and on one line, so that it can be copied."""
+        free = _count(self.available_sessions, "free session")
+        yield ""
+        yield f"server  {self.pk}"
+        yield f"        {self.address}  {self.kind}  {free}, seen {max(0, self.age_seconds):.0f} s ago"
+        yield from _shown(self.clients or ())
 
-async def _show(url: str, *, as_json: bool) -> None:
-    async with HttpDiscovery(url) as discovery:
-        servers = await discovery.all_servers()
-        delegated = await discovery.clients_by_server()
-        clients = await discovery.client_keys()
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the discovery told."""
+
+    discovery: str
+    servers: list[ServerStatus]
+    clients: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """Show it to people, in 80 columns."""
+        servers, clients = _count(len(self.servers), "server"), _count(len(self.clients), "client")
+        yield f"{self.discovery}: {servers}, {clients}"
+        for server in self.servers:
+            yield from server.lines()
+        somewhere = {pk for server in self.servers for pk in server.clients or ()}
+        if nowhere := [pk for pk in self.clients if pk not in somewhere]:
+            yield ""
+            tells = any(server.clients is not None for server in self.servers)
+            yield "at none of these servers:" if tells else "the discovery does not tell where:"
+            yield from _shown(nowhere)
+
+
+async def _ask(url: str) -> Report:
+    try:
+        async with HttpDiscovery(url) as discovery:
+            servers = await discovery.all_servers()
+            delegated = await discovery.clients_by_server()
+            clients = await discovery.client_keys()
+    except DiscoveryError as error:
+        raise DmsgError(f"{error}{hint(url)}") from error
     shown = [_status_of(entry, delegated) for entry in servers]
     shown.sort(key=lambda server: server.address)
-    if as_json:
-        report = {
-            "discovery": url,
-            "servers": [asdict(server) for server in shown],
-            "clients": [str(pk) for pk in clients],
-        }
-        print(json.dumps(report, indent=2))
-    else:
-        _print_tables(url, shown, len(clients))
+    return Report(url, shown, [str(pk) for pk in clients])
 
 
 def _status_of(entry: Entry, delegated: Mapping[PublicKey, list[PublicKey]] | None) -> ServerStatus:
@@ -75,23 +103,12 @@ def _status_of(entry: Entry, delegated: Mapping[PublicKey, list[PublicKey]] | No
     )
 
 
-def _print_tables(url: str, servers: list[ServerStatus], clients: int) -> None:
-    console = Console()
-    table = Table(title=f"{url}: {len(servers)} servers, {clients} clients", title_justify="left")
-    for heading in ("server", "address", "type"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("free", "clients", "age"):
-        table.add_column(heading, justify="right")
-    for server in servers:
-        table.add_row(
-            server.pk,
-            server.address,
-            server.kind,
-            str(server.available_sessions),
-            "?" if server.clients is None else str(len(server.clients)),
-            f"{server.age_seconds:.0f} s",
-        )
-    console.print(table)
-    for server in servers:
-        for pk in server.clients or []:
-            console.print(f"{pk}  at {server.pk[:8]}", highlight=False)
+def _shown(clients: Sequence[str]) -> Iterator[str]:
+    for pk in clients[:MAX_SHOWN]:
+        yield f"  client  {pk}"
+    if len(clients) > MAX_SHOWN:
+        yield f"          and {len(clients) - MAX_SHOWN} more clients, see --json"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

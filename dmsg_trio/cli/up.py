@@ -74,7 +74,6 @@ class Ready:
     discovery: str
     servers: Sequence[tuple[PublicKey, str]]
     client: PublicKey
-    seconds: float
 
     def as_json(self) -> str:
         """One object, for programs."""
@@ -89,7 +88,7 @@ class Ready:
 
     def as_text(self) -> str:
         """The same for people, with lines to paste."""
-        lines = [f"A dmsg network is up, after {self.seconds:.1f} s:", ""]
+        lines = ["A dmsg network is up.", ""]
         lines.append(f"  discovery  {self.discovery}")
         lines += [f"  server     {pk}  at {address}" for pk, address in self.servers]
         lines.append(f"  client     {self.client}")
@@ -113,27 +112,35 @@ class Ready:
 
 
 async def _run_network(port: int, servers: int, store: str, *, as_json: bool) -> None:
-    began = trio.current_time()
     async with trio.open_nursery() as nursery:
-        url = await nursery.start(_serve_discovery, port, store)
+        url, discovery = await nursery.start(_serve_discovery, port, store)
+        discovery.shield = True  # until the others have taken their entries back
+        try:
+            await _run_parties(url, servers, as_json=as_json)
+        finally:
+            discovery.cancel()
+
+
+async def _run_parties(url: str, servers: int, *, as_json: bool) -> None:
+    async with trio.open_nursery() as nursery:
         running = [await nursery.start(_serve_relay, url) for _ in range(servers)]
         for server, _ in running:
             await server.registration.done.wait()
         pk = await nursery.start(_serve_client, url)
-        places = [(server.pk, address) for server, address in running]
-        ready = Ready(url, places, pk, trio.current_time() - began)
+        ready = Ready(url, [(server.pk, address) for server, address in running], pk)
         print(ready.as_json() if as_json else ready.as_text(), flush=True)
 
 
-async def _serve_discovery(port: int, store_url: str, *, task_status: trio.TaskStatus[str]) -> None:
+async def _serve_discovery(
+    port: int, store_url: str, *, task_status: trio.TaskStatus[tuple[str, trio.CancelScope]]
+) -> None:
     listeners = await _listen(f"127.0.0.1:{port}")
-    async with open_store(store_url, time.time_ns) as store, trio.open_nursery() as nursery:
-        service = DiscoveryService(store, Policy(test_mode=True))
-        health = Health(datetime.now(tz=UTC))
-        await nursery.start(
-            serve_discovery, service, make_app(service, limits=None, health=health), listeners
-        )
-        task_status.started(f"http://{_place(listeners)}")
+    with trio.CancelScope() as scope:
+        async with open_store(store_url, time.time_ns) as store, trio.open_nursery() as nursery:
+            service = DiscoveryService(store, Policy(test_mode=True))
+            page = make_app(service, limits=None, health=Health(datetime.now(tz=UTC)))
+            await nursery.start(serve_discovery, service, page, listeners)
+            task_status.started((f"http://{_place(listeners)}", scope))
 
 
 async def _serve_relay(

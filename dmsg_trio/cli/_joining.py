@@ -1,0 +1,62 @@
+"""How a tool gets onto the network: soon, or it says in one line what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from dmsg_trio._errors import DiscoveryError, DmsgError, ErrorCode, UnreachableError
+from dmsg_trio._keys import SecretKey
+from dmsg_trio.client import Client, open_client
+from dmsg_trio.discovery import HttpDiscovery
+
+from ._options import HERE
+from ._run import one_line
+
+PATIENCE: Final = 3  # seconds for a discovery to answer, which may just be starting
+PAUSE: Final = 0.2  # seconds between two tries
+
+
+@asynccontextmanager
+async def joined(sk: SecretKey | None, url: str, within: float) -> AsyncIterator[Client]:
+    """Be a client for the block; `DmsgError` if there is no session within so many seconds."""
+    async with HttpDiscovery(url) as discovery:
+        await _wait_for_servers(discovery, url)
+        async with open_client(sk, discovery=discovery, wait=False) as client:
+            with trio.move_on_after(within) as limit:
+                await client.wait_registered()
+            if limit.cancelled_caught:
+                fault = (
+                    "took no entry of ours" if client.sessions else "named no server that answers"
+                )
+                raise DmsgError(f"the discovery at {url} {fault} within {within:g} s")
+            yield client
+
+
+def why(error: UnreachableError) -> str:
+    """Say on one line why a dial failed; a key that nobody knows is what happens most."""
+    if error.code == ErrorCode.ENTRY_NOT_FOUND:
+        return "no client of this key is registered at the discovery"
+    return one_line(str(error))
+
+
+def hint(url: str) -> str:
+    """Tell who asks on this machine how to get a network there."""
+    return "; 'dmsg up' runs a network on this machine" if url == HERE else ""
+
+
+async def _wait_for_servers(discovery: HttpDiscovery, url: str) -> None:
+    fault = f"{url}: no answer"
+    with trio.move_on_after(PATIENCE):
+        while True:
+            try:
+                if await discovery.available_servers():
+                    return
+                fault = f"{url}: no server is registered there"
+            except DiscoveryError as error:
+                fault = str(error)
+            await trio.sleep(PAUSE)
+    raise DmsgError(f"no network within {PATIENCE} s: {fault}{hint(url)}")
