@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -20,7 +21,9 @@ from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client
 from dmsg_trio.server import Server
 from dmsg_trio.server._health import is_private, make_app, private_address
-from dmsg_trio.server._metrics import HandshakeFailure
+from dmsg_trio.server._metrics import HandshakeFailure, ServerMetrics
+from dmsg_trio.server._relay import Refusal
+from dmsg_trio.server._routes import Routes
 from dmsg_trio.testing import Network
 from dmsg_trio.testing._network import EPOCH
 
@@ -171,6 +174,15 @@ async def test_streams_that_are_reset_unread_are_counted(autojump_clock: MockClo
         await trio.sleep(1)
         assert numbers(server)["sessions"] == 0
         assert numbers(server)["streams_refused_unread_total"] == 7
+
+
+def test_the_page_for_operators_names_every_number_and_every_reason() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+    for family in ServerMetrics(Routes()).collect():
+        name = family.name.removeprefix("dmsg_server_")
+        assert f"`{name}{'_total' if family.type == 'counter' else ''}" in page
+    for reason in (*HandshakeFailure, *Refusal):
+        assert f"`{reason}`" in page
 
 
 # ---- why handshakes fail ----
