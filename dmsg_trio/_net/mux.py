@@ -8,7 +8,7 @@ are joined with (`splice`), before it waits for the next batch.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import trio
@@ -237,13 +237,13 @@ class MuxConnection:
         while not (self.received or self.closed.is_set()):
             await self._arrival.park()
 
-    async def incoming(self) -> AsyncIterator[MuxStream]:
-        """Give the streams that the peer opens, until the connection ends."""
+    async def accept(self) -> MuxStream | None:
+        """Wait for a stream that the peer opens; None when the connection has ended."""
         while not self.closed.is_set():
             if self._incoming:
-                yield self._incoming.pop(0)
-            else:
-                await self._arrival.park()
+                return self._incoming.pop(0)
+            await self._arrival.park()
+        return None
 
     # ---- out ----
 

@@ -28,7 +28,7 @@ SMALL: Final = 2048  # pieces below this are kept together: each has its own cos
 
 
 class MuxStream(trio.abc.HalfCloseableStream):
-    """A stream as Trio knows streams; made by `MuxConnection.open_stream` and `incoming`."""
+    """A stream as Trio knows streams; made by `MuxConnection.open_stream` and `accept`."""
 
     def __init__(self, connection: MuxConnection, state: StreamState) -> None:
         self.connection = connection
@@ -152,6 +152,11 @@ class MuxStream(trio.abc.HalfCloseableStream):
     def is_ready(self) -> bool:
         """Whether `receive_piece` would not wait; there may be nothing to wait for."""
         return bool(self._chunks or self._broken or self._closed or self.state.remote_ended)
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes have arrived and were not taken yet."""
+        return self._buffered
 
     def check_receivable(self) -> None:
         """Raise what `receive_some` raises on a stream that is closed."""

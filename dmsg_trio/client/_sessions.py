@@ -239,7 +239,7 @@ class SessionKeeper:
             nursery.start_soon(session.run)
             if await _shows_life(session):
                 self._opened(dial, session)
-                async for stream in connection.incoming():
+                while stream := await connection.accept():
                     nursery.start_soon(self._serve, session, stream)
                 self._ended(session)
                 return

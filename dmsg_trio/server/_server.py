@@ -196,7 +196,7 @@ class Server:
                 logger.info("session of %s from %s", session.remote_pk, session.peer)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(session.run)
-                    async for near in session.connection.incoming():
+                    while near := await session.connection.accept():
                         nursery.start_soon(self._serve_stream, session, near)
             logger.info(
                 "session of %s ended: %s", session.remote_pk, session.connection.close_reason
