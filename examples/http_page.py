@@ -1,0 +1,58 @@
+"""A web application on a port of a key, with any ASGI framework; Starlette here.
+
+Run ``dmsg up`` in one terminal, and in another one::
+
+    python examples/http_page.py
+
+It prints its address, 02…:80. A third terminal reads the page::
+
+    printf 'GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' | dmsg cat 02…:80
+
+`port_forward.py` brings it to a browser.
+"""
+
+import argparse
+from functools import partial
+
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+import dmsg_trio
+from dmsg_trio.discovery.serving import serve_app
+
+
+async def page(request: Request) -> PlainTextResponse:
+    """Answer; the client's host is its key, and proven."""
+    key = request.client.host if request.client else "nobody"
+    return PlainTextResponse(f"You are {key}\n")
+
+
+def address_of(stream: dmsg_trio.DmsgStream) -> tuple[str, int]:
+    """Tell the application who is at the far end of a stream."""
+    return str(stream.remote.pk), stream.remote.port
+
+
+async def main(discovery: str, port: int) -> None:
+    """Serve until Ctrl-C; answers under way are finished then."""
+    app = Starlette(routes=[Route("/", page)])
+    async with (
+        dmsg_trio.open_client(discovery=discovery) as client,
+        trio.open_nursery() as nursery,
+    ):
+        listener = client.listen(port)
+        await nursery.start(partial(serve_app, app, listener, client_address=address_of))
+        print(listener.address, flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Serve a web page over dmsg.")
+    parser.add_argument("--discovery", default="http://127.0.0.1:9090")
+    parser.add_argument("--port", type=int, default=80)
+    options = parser.parse_args()
+    try:
+        trio.run(main, options.discovery, options.port)
+    except* KeyboardInterrupt:
+        pass
