@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "cat": ("cat", "Connect standard input and output to a port of a client."),
     "status": ("status", "Show the servers and clients that a discovery knows."),
     "keys": ("keys", "Make, show and check identity files."),
+    "server": ("dmsg_server", "Run a server, which relays streams between clients."),
     "discovery": ("dmsg_discovery", "Run a discovery, where clients and servers are found."),
 }
 ALIASES: Final = {"disc": "discovery"}
