@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         DmsgError,
         ErrorCode,
         HandshakeError,
+        HandshakeFault,
         IdentityError,
         LocalProtocolError,
         ProtocolError,
@@ -46,6 +47,7 @@ __all__ = [
     "DmsgStream",
     "ErrorCode",
     "HandshakeError",
+    "HandshakeFault",
     "HttpDiscovery",
     "IdentityError",
     "LocalProtocolError",
@@ -67,7 +69,7 @@ __all__ = [
 # Imported when first used: a command line's help need not wait for a web client.
 _PLACES = {
     "._address": "Address",
-    "._errors": "Attempt ConfigError DiscoveryError DmsgError ErrorCode HandshakeError IdentityError LocalProtocolError ProtocolError RefusedError RemoteProtocolError UnreachableError",
+    "._errors": "Attempt ConfigError DiscoveryError DmsgError ErrorCode HandshakeError HandshakeFault IdentityError LocalProtocolError ProtocolError RefusedError RemoteProtocolError UnreachableError",
     "._identity": "create_identity load_identity",
     "._keys": "PublicKey SecretKey Signature",
     "._wire.hybrid": "PostQuantum",

@@ -6,7 +6,7 @@ streams raise (`trio.BrokenResourceError`, `trio.ClosedResourceError`, `trio.Bus
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class ErrorCode(IntEnum):
@@ -93,8 +93,22 @@ class RemoteProtocolError(ProtocolError):
     """The peer sent something that the protocol does not allow."""
 
 
+class HandshakeFault(StrEnum):
+    """What went wrong in a handshake, in one word."""
+
+    TIMEOUT = "timeout"
+    CLOSED = "closed_by_peer"
+    CRYPTO = "crypto"  # another key than was expected, or bytes that were changed
+    PROTOCOL = "protocol"
+    POST_QUANTUM = "post_quantum_required"
+
+
 class HandshakeError(DmsgError):
-    """A handshake failed: wrong key, wrong bytes, or no answer in time."""
+    """A handshake failed: wrong key, wrong bytes, or no answer in time; ``fault`` says which."""
+
+    def __init__(self, message: str, fault: HandshakeFault = HandshakeFault.PROTOCOL) -> None:
+        self.fault = fault
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)

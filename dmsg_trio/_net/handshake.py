@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from dmsg_trio._errors import HandshakeError, RemoteProtocolError
+from dmsg_trio._errors import HandshakeError, HandshakeFault, RemoteProtocolError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._wire.frames import FrameReader, frame
 from dmsg_trio._wire.hybrid import Handshake, PostQuantum, TransportKeys
@@ -86,9 +86,11 @@ async def _shake(carrier: Carrier, handshake: Handshake, *, initiator: bool) -> 
         except RemoteProtocolError as error:
             raise HandshakeError(str(error)) from error
         except trio.BrokenResourceError as error:
-            raise HandshakeError(f"the connection broke in the handshake: {error}") from error
+            reason = f"the connection broke in the handshake: {error}"
+            raise HandshakeError(reason, HandshakeFault.CLOSED) from error
     if limit.cancelled_caught:
-        raise HandshakeError(f"no whole handshake within {HANDSHAKE_TIMEOUT} s")
+        reason = f"no whole handshake within {HANDSHAKE_TIMEOUT} s"
+        raise HandshakeError(reason, HandshakeFault.TIMEOUT)
     return Established(
         carrier=carrier,
         remote_pk=handshake.remote_static,
@@ -105,5 +107,6 @@ async def _next_message(carrier: Carrier, reader: FrameReader) -> bytes:
             return message
         data = await carrier.receive()
         if not data:
-            raise HandshakeError("the peer closed the connection in the handshake")
+            reason = "the peer closed the connection in the handshake"
+            raise HandshakeError(reason, HandshakeFault.CLOSED)
         reader.feed(data)

@@ -14,7 +14,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 
-from dmsg_trio._errors import HandshakeError, LocalProtocolError
+from dmsg_trio._errors import HandshakeError, HandshakeFault, LocalProtocolError
 from dmsg_trio._keys import PUBLIC_KEY_SIZE, PublicKey, SecretKey
 from dmsg_trio._wire.noise import HandshakeState, KeyPair, hkdf
 
@@ -154,7 +154,8 @@ class Handshake:
         elif self._post_quantum is PostQuantum.REQUIRE:
             raise HandshakeError(
                 "post-quantum is required, but the initiator offers no ML-KEM-768 key: its "
-                f"payload has {len(offer)} bytes, not {ENCAPSULATION_KEY_SIZE}"
+                f"payload has {len(offer)} bytes, not {ENCAPSULATION_KEY_SIZE}",
+                HandshakeFault.POST_QUANTUM,
             )
 
     def _read_answer(self, answer: bytes) -> None:
@@ -165,7 +166,8 @@ class Handshake:
         elif self._post_quantum is PostQuantum.REQUIRE:
             raise HandshakeError(
                 "post-quantum is required, but the responder answers without an ML-KEM-768 "
-                f"ciphertext: its payload has {len(answer)} bytes, not {CIPHERTEXT_SIZE}"
+                f"ciphertext: its payload has {len(answer)} bytes, not {CIPHERTEXT_SIZE}",
+                HandshakeFault.POST_QUANTUM,
             )
 
     def _hybrid(self, key: bytes) -> bytes:

@@ -17,7 +17,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from dmsg_trio._errors import HandshakeError, LocalProtocolError
+from dmsg_trio._errors import HandshakeError, HandshakeFault, LocalProtocolError
 
 PATTERNS: Final = {
     # name: (static keys known before: of the initiator, of the responder), messages
@@ -257,7 +257,8 @@ class HandshakeState(Generic[Secret]):
             yield self._messages[self.messages_done].split()
         except InvalidTag:
             raise HandshakeError(
-                f"{self._label} does not decrypt: made with other keys, or changed on the way"
+                f"{self._label} does not decrypt: made with other keys, or changed on the way",
+                HandshakeFault.CRYPTO,
             ) from None
         except ValueError as error:
             raise HandshakeError(f"{self._label}: {error}") from error

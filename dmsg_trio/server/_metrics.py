@@ -23,42 +23,23 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dmsg_trio._errors import HandshakeError
+from dmsg_trio._errors import HandshakeFault
 from dmsg_trio._net.session import Session
 from dmsg_trio._net.splice import Splice
 
 from ._routes import Routes
 
 
-class HandshakeFailure(StrEnum):
-    """Why a connection led to no session: the label in the metrics."""
+class Rejection(StrEnum):
+    """Why a connection was sent away without a handshake, or after one: a label in the metrics."""
 
-    TIMEOUT = "timeout"
-    CLOSED = "closed_by_peer"
-    CRYPTO = "crypto"  # another server's key, or bytes that were changed
-    PROTOCOL = "protocol"
-    POST_QUANTUM = "post_quantum_required"
     DRAINING = "draining"
     TOO_MANY_SESSIONS = "too_many_sessions"
     TOO_MANY_HANDSHAKES = "too_many_handshakes"
     REPLACEMENTS = "replacements"
 
-    @classmethod
-    def of(cls, error: HandshakeError) -> HandshakeFailure:
-        """Tell the reason of a failed handshake; what is none of the others broke the protocol."""
-        text = str(error)
-        found = (reason for part, reason in _TOLD_BY.items() if part in text)
-        return next(found, cls.PROTOCOL)
 
-
-_TOLD_BY: Final = {
-    # part of the error's text: reason
-    "no whole handshake within": HandshakeFailure.TIMEOUT,
-    "the connection in the handshake": HandshakeFailure.CLOSED,
-    "the connection broke in the handshake": HandshakeFailure.CLOSED,
-    "does not decrypt": HandshakeFailure.CRYPTO,
-    "post-quantum is required": HandshakeFailure.POST_QUANTUM,
-}
+HANDSHAKE_FAILURES: Final = (*HandshakeFault, *Rejection)  # the labels of handshakes_failed
 
 
 class ServerMetrics(Collector):
@@ -75,7 +56,7 @@ class ServerMetrics(Collector):
         self._sessions_accepted = 0
         self._streams_relayed = 0
         self._refusals: Counter[str] = Counter()
-        self._handshake_failures: Counter[str] = Counter(dict.fromkeys(HandshakeFailure, 0))
+        self._handshake_failures: Counter[str] = Counter(dict.fromkeys(HANDSHAKE_FAILURES, 0))
         # Of what is over; what lives is added when asked.
         self._relayed = 0
         self._received = 0
@@ -103,7 +84,7 @@ class ServerMetrics(Collector):
         """Count a stream that was not relayed."""
         self._refusals[reason] += 1
 
-    def handshake_failed(self, reason: HandshakeFailure) -> None:
+    def handshake_failed(self, reason: HandshakeFault | Rejection) -> None:
         """Count a connection that led to no session."""
         self._handshake_failures[reason] += 1
 

@@ -27,7 +27,7 @@ from dmsg_trio._wire.entries import Entry, ServerInfo
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.discovery import Discovery, Registration
 
-from ._metrics import HandshakeFailure, ServerMetrics
+from ._metrics import Rejection, ServerMetrics
 from ._relay import Relay
 from ._routes import Routes, TooManyReplacementsError
 
@@ -159,24 +159,24 @@ class Server:
 
     async def _serve_connection(self, carrier: Carrier) -> None:
         if self._drain_wanted.is_set():
-            self.metrics.handshake_failed(HandshakeFailure.DRAINING)
+            self.metrics.handshake_failed(Rejection.DRAINING)
             return
         if len(self.routes) >= 2 * self.options.max_sessions:
-            self.metrics.handshake_failed(HandshakeFailure.TOO_MANY_SESSIONS)
+            self.metrics.handshake_failed(Rejection.TOO_MANY_SESSIONS)
             return
         source = carrier.peer.rpartition(":")[0]
         if self._handshakes[source] >= MAX_HANDSHAKES_PER_SOURCE:
-            self.metrics.handshake_failed(HandshakeFailure.TOO_MANY_HANDSHAKES)
+            self.metrics.handshake_failed(Rejection.TOO_MANY_HANDSHAKES)
             return
         try:
             with self._handshaking(source):
                 established = await respond(carrier, self._sk, self.options.post_quantum)
         except HandshakeError as error:
-            self.metrics.handshake_failed(HandshakeFailure.of(error))
+            self.metrics.handshake_failed(error.fault)
             logger.debug("no session with %s: %s", carrier.peer, error)
             return
         if self._drain_wanted.is_set():  # since the handshake began
-            self.metrics.handshake_failed(HandshakeFailure.DRAINING)
+            self.metrics.handshake_failed(Rejection.DRAINING)
             return
         await self._serve_session(Session(established))
 
@@ -203,7 +203,7 @@ class Server:
             )
         except TooManyReplacementsError as error:
             session.connection.close(str(error))
-            self.metrics.handshake_failed(HandshakeFailure.REPLACEMENTS)
+            self.metrics.handshake_failed(Rejection.REPLACEMENTS)
             logger.warning(
                 "session of %s from %s refused: %s", session.remote_pk, session.peer, error
             )

@@ -10,7 +10,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dmsg_trio._errors import HandshakeError
+from dmsg_trio._errors import HandshakeError, HandshakeFault
 from dmsg_trio._keys import SecretKey
 from dmsg_trio._net.carriers import Carrier
 from dmsg_trio._net.handshake import HANDSHAKE_TIMEOUT, initiate
@@ -21,7 +21,7 @@ from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client
 from dmsg_trio.server import Server
 from dmsg_trio.server._health import is_private, make_app, private_address
-from dmsg_trio.server._metrics import HandshakeFailure, ServerMetrics
+from dmsg_trio.server._metrics import HANDSHAKE_FAILURES, ServerMetrics
 from dmsg_trio.server._relay import Refusal
 from dmsg_trio.server._routes import Routes
 from dmsg_trio.testing import Network
@@ -181,7 +181,7 @@ def test_the_page_for_operators_names_every_number_and_every_reason() -> None:
     for family in ServerMetrics(Routes()).collect():
         name = family.name.removeprefix("dmsg_server_")
         assert f"`{name}{'_total' if family.type == 'counter' else ''}" in page
-    for reason in (*HandshakeFailure, *Refusal):
+    for reason in (*HANDSHAKE_FAILURES, *Refusal):
         assert f"`{reason}`" in page
 
 
@@ -221,18 +221,18 @@ async def shake(carrier: Carrier, server: Server, expected: SecretKey | None = N
 @pytest.mark.parametrize(
     ("act", "reason"),
     [
-        (say_nothing, HandshakeFailure.TIMEOUT),
-        (go_away, HandshakeFailure.CLOSED),
-        (expect_another_server, HandshakeFailure.CRYPTO),
-        (send_too_little, HandshakeFailure.PROTOCOL),
-        (send_too_much, HandshakeFailure.PROTOCOL),
-        (offer_nothing, HandshakeFailure.POST_QUANTUM),
+        (say_nothing, HandshakeFault.TIMEOUT),
+        (go_away, HandshakeFault.CLOSED),
+        (expect_another_server, HandshakeFault.CRYPTO),
+        (send_too_little, HandshakeFault.PROTOCOL),
+        (send_too_much, HandshakeFault.PROTOCOL),
+        (offer_nothing, HandshakeFault.POST_QUANTUM),
     ],
 )
 async def test_a_failed_handshake_is_counted_by_its_reason(
     autojump_clock: MockClock,
     act: Callable[[Carrier, Server], Awaitable[None]],
-    reason: HandshakeFailure,
+    reason: HandshakeFault,
 ) -> None:
     async with Network(servers=0) as network:
         server = await network.start_server(post_quantum=PostQuantum.REQUIRE)
@@ -240,9 +240,9 @@ async def test_a_failed_handshake_is_counted_by_its_reason(
         await act(carrier, server)
         await wait_all_tasks_blocked()
         found = numbers(server)
-        counts = {each: found[f"handshakes_failed_total/{each}"] for each in HandshakeFailure}
+        counts = {each: found[f"handshakes_failed_total/{each}"] for each in HANDSHAKE_FAILURES}
         await carrier.aclose()
-    assert counts == {each: float(each is reason) for each in HandshakeFailure}
+    assert counts == {each: float(each is reason) for each in HANDSHAKE_FAILURES}
     assert found["vm_session_fail_total"] == 1
 
 
