@@ -75,6 +75,8 @@ class MuxConnection:
         self.round_trip: float | None = None  # seconds, the latest
         self._first_data = first_data
         self._sinks: dict[int, StreamSink] = {}
+        self._gone: list[int] = []  # ended on both sides, but the batch may still tell of them
+        self._is_in_batch = False
         self._incoming: list[MuxStream] = []
         self._arrival = trio.lowlevel.ParkingLot()
         self._touched: set[MuxConnection] = set()  # joined connections that this batch wrote to
@@ -180,8 +182,11 @@ class MuxConnection:
         if not self.received:
             self._arrival.unpark_all()
         self.received += len(data)
+        self._is_in_batch = True
         for event in self.yamux.receive_data(data):
             self._dispatch(event)
+        self._is_in_batch = False
+        self._forget_gone()
         self.flush()
         if self._touched:
             for connection in self._touched:
@@ -304,8 +309,15 @@ class MuxConnection:
 
     def _forget_if_gone(self, stream_id: int) -> None:
         if stream_id not in self.yamux.streams:
+            self._gone.append(stream_id)
+            if not self._is_in_batch:
+                self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        for stream_id in self._gone:
             self._sinks.pop(stream_id, None)
             self._lingering.pop(stream_id, None)
+        self._gone.clear()
 
     async def _write(self) -> None:
         try:

@@ -229,8 +229,13 @@ class MuxStream(trio.abc.HalfCloseableStream):
         """End the stream without waiting: what was sent still arrives, nothing more is read."""
         if self._closed:
             return
+        unread = self._buffered
         self._let_go()
         if not self._broken:
+            # Who waits for room there goes on, and learns by our reset that nobody reads any more;
+            # a reset at once would take from it what it has not read of ours.
+            if unread:
+                self.connection.yamux.grant(self.state, unread)
             self.connection.end(self.state)
             self.connection.linger(self.state)
             self.connection.flush()
