@@ -134,10 +134,12 @@ def unseal(passphrase: PassphraseOptions, path: File = None, *, as_json: AsJson 
 
 
 def _check_folder(path: Path) -> None:
-    mode = path.resolve().parent.stat().st_mode
+    folder = path.resolve().parent
+    mode = folder.stat().st_mode
     if mode & 0o022 and not mode & stat.S_ISVTX:
+        shown = f"{folder} ({stat.filemode(mode)})"
         raise IdentityError(
-            f"others can put another file in the place of {path}: its folder is {stat.filemode(mode)}"
+            f"in {shown}, where {path.name} is, others can put another file in its place"
         )
 
 

@@ -1,0 +1,106 @@
+"""Launchers, console scripts, commands and modules stay in step, and start fast."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import pytest
+import typer
+from typer.main import get_command
+
+from dmsg_trio.cli import dmsg
+from tests.cli.running import DMSG, environment
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = cast(
+    "dict[str, str]", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+)
+MODULES = {path.stem for path in (ROOT / "dmsg_trio" / "cli").glob("[!_]*.py")}
+COMMANDS = sorted(dmsg.COMMANDS)
+
+# What takes long to import, and is of no use for a line of help.
+SLOW = ("trio", "httpx", "starlette", "hypercorn", "cryptography", "nacl", "coincurve", "rich")
+
+
+def output(*command: str) -> str:
+    done = subprocess.run(command, env=environment(), capture_output=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+def test_each_console_script_has_a_launcher_and_a_readme() -> None:
+    folders = {path.name for path in (ROOT / "cmd").iterdir() if path.is_dir()}
+    assert folders - {"__pycache__"} == set(SCRIPTS)
+    for name in SCRIPTS:
+        assert (ROOT / "cmd" / name / "README.md").read_text().startswith(f"# {name}\n")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_launcher_calls_what_the_console_script_calls(name: str) -> None:
+    module, _, function = SCRIPTS[name].partition(":")
+    assert (ROOT / "cmd" / name / "__main__.py").read_text() == (
+        f'"""``python cmd/{name}`` is the program {name}."""\n\n'
+        f"from {module} import {function}\n\n{function}()\n"
+    )
+    assert module == f"dmsg_trio.cli.{name.replace('-', '_')}"
+    assert callable(getattr(import_module(module), function))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_launcher_shows_the_same_help_as_the_installed_program(name: str) -> None:
+    launched = output(sys.executable, f"cmd/{name}", "--help")
+    installed = output(str(Path(sys.executable).with_name(name)), "--help")
+    assert launched.partition("\n")[2] == installed.partition("\n")[2]
+
+
+def test_the_folder_of_the_programs_is_no_package() -> None:
+    assert not (ROOT / "cmd" / "__init__.py").exists()
+    import cmd
+
+    assert hasattr(cmd, "Cmd")
+
+
+def test_each_module_is_a_command_and_each_command_a_module() -> None:
+    assert {module for module, _ in dmsg.COMMANDS.values()} == MODULES - {"dmsg"}
+    assert set(dmsg.ALIASES.values()) <= set(dmsg.COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_a_typer_app_with_a_help(name: str) -> None:
+    app = import_module(f"dmsg_trio.cli.{dmsg.COMMANDS[name][0]}").app
+    assert isinstance(app, typer.Typer)
+    assert get_command(app).help
+    assert f"Usage: dmsg {name} " in output(DMSG, name, "--help")
+
+
+def test_the_help_lists_each_command_with_its_line() -> None:
+    shown = output(DMSG, "--help")
+    for name, (_, line) in dmsg.COMMANDS.items():
+        assert f"  {name} " in shown
+        assert line in shown
+    assert "disc " not in shown
+
+
+def test_an_alias_is_the_command_itself() -> None:
+    assert "Usage: dmsg disc " in output(DMSG, "disc", "--help")
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert output(DMSG, "--version") == f"dmsg_trio {project['version']}\n"
+
+
+def test_the_help_waits_for_nothing_that_takes_long_to_import() -> None:
+    code = "import json, sys; from dmsg_trio.cli.dmsg import umbrella; umbrella().main(['--help'], standalone_mode=False); print(json.dumps(list(sys.modules)))"
+    modules = json.loads(output(sys.executable, "-c", code).splitlines()[-1])
+    assert set(SLOW) & set(modules) == set()
+
+
+def test_a_command_that_is_not_there_is_wrong_usage() -> None:
+    done = subprocess.run([DMSG, "fly"], env=environment(), capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"No such command 'fly'" in done.stderr
