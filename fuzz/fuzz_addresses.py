@@ -51,6 +51,6 @@ def expect(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as an assert
 
 
 if __name__ == "__main__":
-    from _drive import run
+    from fuzz._drive import run
 
     run(check)
