@@ -4,28 +4,33 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up test lint types layers pytest coverage fuzz bench lock clean
+CHECK := $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
+
+.DEFAULT_GOAL := help
+.PHONY: up test lint types layers pytest fuzz bench lock help clean
 
 up: $(READY) ## run a whole network on this machine until Ctrl-C
 	@$(BIN)/dmsg up
 
 test: lint types layers pytest ## all checks
 
-lint: $(READY)
+lint: $(READY) ## format and style
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 
-types: $(READY)
+types: $(READY) ## mypy
 	$(BIN)/mypy
 
-layers: $(READY)
+layers: $(READY) ## who may import whom
 	$(BIN)/lint-imports
 
-pytest: $(READY)
+# What reads bytes of strangers, and what holds keys.
+WHOLLY_COVERED := dmsg_trio/_wire/*,dmsg_trio/_identity/*,dmsg_trio/_keys.py,dmsg_trio/_address.py
+pytest: $(READY) ## the tests, with their coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q
-	$(BIN)/coverage report --include='dmsg_trio/_wire/*' --fail-under=100
+	$(BIN)/coverage report --include='$(WHOLLY_COVERED)' --fail-under=100
 	@$(BIN)/coverage report --format=total | sed 's/^/branch coverage in all: /;s/$$/ %/'
 
 bench: $(READY) ## figures, as ratios within one run
@@ -35,16 +40,18 @@ TIME ?= 60
 fuzz: $(VENV)/.fuzz ## TIME=seconds for each target
 	$(BIN)/python fuzz --time $(TIME)
 
-lock: $(READY) ## resolve the newest versions anew
-	$(BIN)/python -m pip -q install pip-tools
-	$(BIN)/pip-compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-		--allow-unsafe --strip-extras --no-header --extra redis --group dev -o locks/dev.txt pyproject.toml
+lock: ## resolve the newest versions anew
+	@$(CHECK)
+	$(PYTHON) locks/refresh.py
 
-clean:
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 
 $(READY): locks/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	@$(CHECK)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip -q install --disable-pip-version-check --require-hashes -r locks/dev.txt
 	$(BIN)/python -m pip -q install --disable-pip-version-check --no-deps --no-build-isolation --editable .
