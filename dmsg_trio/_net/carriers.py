@@ -144,7 +144,6 @@ class StreamCarrier(Carrier):
     def __init__(self, stream: trio.abc.Stream, *, peer: str) -> None:
         self._stream = stream
         self._peer = peer
-        self._is_sending = False
 
     async def receive(self) -> memoryview:
         return memoryview(await self._stream.receive_some(READ_SIZE))
@@ -153,12 +152,8 @@ class StreamCarrier(Carrier):
         return 0
 
     async def send_some(self, chunks: Sequence[Buffer]) -> int:
-        if self._is_sending:  # nobody knows how much of it went out
-            raise trio.BrokenResourceError("an earlier piece was cancelled on its way")
-        self._is_sending = True
         data = b"".join(itertools.islice(chunks, MAX_BUFFERS))
         await self._stream.send_all(data)
-        self._is_sending = False
         return len(data)
 
     async def send_eof(self) -> None:

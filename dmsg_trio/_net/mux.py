@@ -82,7 +82,9 @@ class MuxConnection:
         self._touched: set[MuxConnection] = set()  # joined connections that this batch wrote to
         self._want_room: dict[StreamSink, None] = {}
         self._scope = trio.CancelScope()
+        self._writing = trio.CancelScope(shield=True)  # nobody cuts a piece short that is going out
         self._closed_here = False
+        self._is_broken = False  # nothing can be sent any more
         self.was_sent_away = False  # the peer wants no more streams of ours
         self._heard_at = 0.0
         self._ping_sent: tuple[int, float] | None = None
@@ -94,18 +96,23 @@ class MuxConnection:
     async def run(self) -> None:
         """Own the connection until it ends; `close_reason` then says why it did."""
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write)
-                    nursery.start_soon(self._keep_alive)
-                    await self._read()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                try:
+                    await self._live()
+                finally:
+                    self._finish()
+                    if self._closed_here:
+                        await self._take_leave()
+                    self._writing.cancel()
         finally:
-            self._finish()
-            try:
-                if self._closed_here:
-                    await self._take_leave()
-            finally:
-                await self.carrier.aclose()
+            await self.carrier.aclose()
+
+    async def _live(self) -> None:
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_alive)
+                await self._read()
 
     async def _take_leave(self) -> None:
         """Send what is left, and let the peer close first.
@@ -114,8 +121,8 @@ class MuxConnection:
         """
         with trio.move_on_after(FAREWELL, shield=True):
             try:
-                while self.outbox.size:
-                    await self.outbox.send_kept()
+                while self.outbox.size and not self._is_broken:
+                    await self.room.park()
                 await self.carrier.send_eof()
                 while await self.carrier.receive():
                     pass
@@ -156,6 +163,7 @@ class MuxConnection:
         for sink in list(self._sinks.values()):
             sink.on_reset(self.close_reason)
         self._sinks.clear()
+        self._lingering.clear()
         self._incoming.clear()
         self._want_room.clear()
         self.closed.set()
@@ -321,11 +329,14 @@ class MuxConnection:
 
     async def _write(self) -> None:
         try:
-            while True:
-                await self.outbox.send_kept()
-                if not self.outbox.is_full:
-                    self._offer_room()
+            with self._writing:
+                while True:
+                    await self.outbox.send_kept()
+                    if not self.outbox.is_full:
+                        self._offer_room()
         except trio.BrokenResourceError as error:
+            self._is_broken = True
+            self.room.unpark_all()
             self._end(f"the connection broke: {error}")
 
     def _offer_room(self) -> None:
@@ -362,9 +373,10 @@ class MuxConnection:
             self._drop_lingering(now)
             if now - self._heard_at < KEEP_ALIVE:
                 continue
+            received = self.received
             self.ping()
             await trio.sleep(DEAD_AFTER)
-            if self._heard_at <= now:
+            if self.received == received:
                 self._end(f"not a byte for {KEEP_ALIVE + DEAD_AFTER} s")
 
     def _drop_lingering(self, now: float) -> None:
