@@ -3,7 +3,7 @@
 Windows are end to end. What one side grants is granted on to the other, so the receiver governs the
 sender, and no more can wait in an outbox than was granted. The credit of both sides stays exact
 because a request and its response are passed on at the length at which they came: what near may
-still send (`receive_window` there) never exceeds what far may still be sent (`send_window` there).
+still send (`credit` there) never exceeds what far may still be sent (`send_window` there).
 
 The difference is what is held back: while the outbox on either side is full, and where it would take
 the credit towards one connection above its budget. Every stream has its share of that, up to the
@@ -75,6 +75,9 @@ class _Half:
         self.connection = stream.connection
         self.state = stream.state
         self.relayed = 0
+        # What the peer may still send, as far as it was told here. `receive_window` is ahead of that
+        # within a batch: it counts bytes that are yet to be told.
+        self.credit = stream.state.receive_window + stream.buffered
         self.lent = 0  # credit of ours above INITIAL_WINDOW, out of the other side's budget
 
     # ---- what the connection tells (StreamSink) ----
@@ -85,11 +88,11 @@ class _Half:
             self.splice.reset("the destination does not read, and its queue is full")
             return
         self.relayed += size
+        self.credit -= size
         self._count_credit()
         far.connection.yamux.send_data(far.state, chunks, size)
         self.connection.flush_with(far.connection)
-        outstanding = self.state.receive_window
-        if far.state.send_window - outstanding > outstanding:
+        if far.state.send_window - self.credit > self.credit:
             far.on_window()  # a grant that was held back is due by and by
 
     def on_window(self) -> None:
@@ -97,7 +100,7 @@ class _Half:
         near = self.other
         if near.state.remote_ended or self.splice.finished.is_set():
             return
-        outstanding = near.state.receive_window
+        outstanding = near.credit
         streams = max(1, self.connection.stream_count)
         share = min(INITIAL_WINDOW, CREDIT_BUDGET // streams)
         spare = max(0, CREDIT_BUDGET - streams * share - self.connection.credit_lent)
@@ -109,11 +112,12 @@ class _Half:
                 connection.call_when_room(self)
                 return
         near.connection.yamux.grant(near.state, allowed)
+        near.credit += allowed
         near._count_credit()
         self.connection.flush_with(near.connection)
 
     def _count_credit(self) -> None:
-        lent = max(0, self.state.receive_window - INITIAL_WINDOW)
+        lent = max(0, self.credit - INITIAL_WINDOW)
         if lent != self.lent:
             self.other.connection.credit_lent += lent - self.lent
             self.lent = lent
