@@ -1,0 +1,21 @@
+"""The bench runs; what it finds depends on the machine, and is not looked at here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.mark.network
+def test_everything_that_is_measured_has_a_figure() -> None:
+    command = [sys.executable, str(BENCH), "--quick", "--json"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    figures = json.loads(finished.stdout)
+    assert len(figures) == 16
+    for figure in figures:
+        assert figure["runs"]["ours"], figure["name"]
+        assert all(value >= 0 for runs in figure["runs"].values() for value in runs)
