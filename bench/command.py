@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +36,8 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print all runs as JSON instead")
     arguments = parser.parse_args()
+    # As an exception, so that nothing is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     figures = run(arguments.only or list(MEASUREMENTS), QUICK if arguments.quick else Scale())
     if arguments.json:
         print_json(figures)
