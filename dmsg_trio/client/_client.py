@@ -20,6 +20,7 @@ from dmsg_trio._errors import (
     UnreachableError,
 )
 from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.dialing import Connect
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.opening import look_up_ip
 from dmsg_trio._net.opening import open_stream as open_stream_in
@@ -28,13 +29,12 @@ from dmsg_trio._net.stream import DmsgStream
 from dmsg_trio._net.tcp import connect_tcp
 from dmsg_trio._wire.entries import ClientInfo, Entry
 from dmsg_trio._wire.hybrid import PostQuantum
-from dmsg_trio.discovery import Discovery, HttpDiscovery, Registration
+from dmsg_trio.discovery import Discovery, EntryCache, HttpDiscovery, Registration
 
-from ._entries import EntryCache
 from ._inbound import Inbound
 from ._listener import DmsgListener
 from ._ports import Ports
-from ._sessions import Connect, SessionKeeper
+from ._sessions import SessionKeeper
 
 UPDATE_INTERVAL: Final = 300  # seconds between two entries if nothing changes
 

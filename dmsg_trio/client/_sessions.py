@@ -19,8 +19,7 @@ import trio
 from dmsg_trio._errors import DiscoveryError, ErrorCode, HandshakeError, UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.backoff import Backoff
-from dmsg_trio._net.carriers import Carrier
-from dmsg_trio._net.handshake import initiate
+from dmsg_trio._net.dialing import Connect, dial_session, shows_life
 from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session
 from dmsg_trio._wire.entries import Entry
@@ -29,8 +28,6 @@ from dmsg_trio.discovery import Discovery
 
 logger = logging.getLogger("dmsg_trio.client")
 
-CONNECT_TIMEOUT: Final = 10  # seconds for the carrier, DNS included
-SIGN_OF_LIFE: Final = 5  # seconds for the answer to the first ping
 STAGGER: Final = 0.5  # seconds after which a dial that hangs no longer counts as one
 LIST_PAUSE: Final = 1  # seconds between two looks at the list of servers, growing to
 LIST_AGE: Final = 60  # while they do not help; who wants all servers looks as often as this
@@ -44,7 +41,6 @@ LONGEST_SENT_AWAY_DELAY: Final = 600.0
 
 MUTE_RETRIES: Final = 3  # redials at once of a server that closed before its first frame
 
-Connect = Callable[[str], Awaitable[Carrier]]
 ServeStream = Callable[[Session, MuxStream], Awaitable[None]]
 
 _random = secrets.SystemRandom()
@@ -237,7 +233,7 @@ class SessionKeeper:
         connection = session.connection
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)
-            if await _shows_life(session):
+            if await shows_life(session):
                 self._opened(dial, session)
                 while stream := await connection.accept():
                     nursery.start_soon(self._serve, session, stream)
@@ -253,18 +249,13 @@ class SessionKeeper:
         """Connect and shake hands; raises `OSError` or `HandshakeError`."""
         if server.server is None:
             raise HandshakeError(f"{server.pk} is no server, by its entry")
-        with trio.move_on_after(CONNECT_TIMEOUT) as limit:
-            carrier = await self._connect_carrier(server.server.address)
-        if limit.cancelled_caught:
-            raise HandshakeError(f"no connection to {server.server.address} in {CONNECT_TIMEOUT} s")
-        done = False
-        try:
-            established = await initiate(carrier, self._sk, server.pk, self._post_quantum)
-            done = True
-        finally:
-            if not done:
-                await carrier.aclose()
-        return Session(established)
+        return await dial_session(
+            self._sk,
+            server.pk,
+            server.server.address,
+            connect=self._connect_carrier,
+            post_quantum=self._post_quantum,
+        )
 
     def _opened(self, dial: _Dial, session: Session) -> None:
         logger.info("session with server %s at %s", session.remote_pk, session.peer)
@@ -330,14 +321,6 @@ class SessionKeeper:
 
 
 _NO_TROUBLE: Final = _Trouble()
-
-
-async def _shows_life(session: Session) -> bool:
-    """Ask for the first frame of the peer, and measure the round trip by it."""
-    session.connection.ping()
-    with trio.move_on_after(SIGN_OF_LIFE):
-        await session.connection.wait_heard()
-    return session.connection.received > 0 and not session.connection.close_reason
 
 
 def _shuffled(servers: list[Entry]) -> list[Entry]:

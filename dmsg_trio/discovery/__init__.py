@@ -5,6 +5,7 @@ This is the side of who asks; `dmsg_trio.discovery.serving` runs one.
 
 from dmsg_trio._wire.entries import ClientInfo, Entry, EntryError, ServerInfo
 
+from ._cache import EntryCache
 from ._http import HttpDiscovery
 from ._interface import Discovery, SequenceError
 from ._local import MemoryDiscovery, StaticDiscovery
@@ -15,6 +16,7 @@ __all__ = [
     "ClientInfo",
     "Discovery",
     "Entry",
+    "EntryCache",
     "EntryError",
     "HttpDiscovery",
     "MemoryDiscovery",

@@ -23,6 +23,8 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.tcp import parse_host_port
 
+from ._peers import MAX_PEER_LINKS
+from ._relay import MAX_RELAYED
 from ._server import DRAIN_TIME, MAX_SESSIONS
 
 T = TypeVar("T")
@@ -74,6 +76,9 @@ class ServerConfig:
     drain_time: float = DRAIN_TIME  # seconds
     server_type: str = field(default="", repr=False)  # the passphrase of official servers
     peers: tuple[Peer, ...] = ()
+    accepted_peer_pks: tuple[PublicKey, ...] = ()  # if any: no other servers than these and peers
+    max_peer_links: int = MAX_PEER_LINKS
+    max_relayed_streams: int = MAX_RELAYED  # over links to other servers
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -138,6 +143,9 @@ class _File(msgspec.Struct):
     update_interval: Annotated[int, msgspec.Meta(ge=0)] = 0  # nanoseconds
     max_sessions: Annotated[int, msgspec.Meta(ge=1)] = MAX_SESSIONS
     peers: list[_Peer] = []
+    accepted_peer_pks: list[str] = []
+    max_peer_links: Annotated[int, msgspec.Meta(ge=0)] = MAX_PEER_LINKS
+    max_relayed_streams: Annotated[int, msgspec.Meta(ge=0)] = MAX_RELAYED
 
 
 def load_config(path: Path, *, key: SecretKey | None = None) -> ServerConfig:
@@ -209,6 +217,12 @@ def _config(file: _File, key: SecretKey | None) -> ServerConfig:
         update_interval=interval,
         max_sessions=file.max_sessions,
         peers=tuple(_peers(file.peers)),
+        accepted_peer_pks=tuple(
+            _parsed(f"accepted_peer_pks[{index}]", PublicKey.parse, text)
+            for index, text in enumerate(file.accepted_peer_pks)
+        ),
+        max_peer_links=file.max_peer_links,
+        max_relayed_streams=file.max_relayed_streams,
     )
     warnings = []
     if len(urls) > 1:

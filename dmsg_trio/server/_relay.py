@@ -4,19 +4,26 @@ The steps, as PROTOCOL (opening a stream) numbers them; the ends' part is in `_n
 
 2. The request is decrypted and verified, and passed on as it was signed.
 4. The answer is verified and passed back as it was signed; then the two streams are joined.
+
+A request for somebody who has no session here is passed to another server, over a link (`Peers`). One
+that came over a link is not: so a path has two servers at the most, and no request goes round.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import trio
 
 from dmsg_trio._errors import ErrorCode, RemoteProtocolError
-from dmsg_trio._keys import SecretKey
+from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session, echo_ping_marker
 from dmsg_trio._net.splice import Splice
@@ -30,11 +37,16 @@ from dmsg_trio._wire.objects import (
 from dmsg_trio._wire.yamux import MAX_STREAMS
 
 from ._metrics import ServerMetrics
+from ._peers import Peers
 from ._routes import Routes
+from ._whereabouts import Whereabouts
 
 logger = logging.getLogger("dmsg_trio.server")
 
 OPEN_TIMEOUT: Final = 20  # seconds from a stream's SYN to its join; clients of 2024 wait as long
+STAGGER: Final = 0.25  # seconds until the next server is asked as well
+MAX_RELAYED: Final = 4096  # streams over links to other servers, in all
+PEER_SHARE: Final = 4  # one server may have a quarter of them
 
 
 class Refusal(StrEnum):
@@ -48,29 +60,61 @@ class Refusal(StrEnum):
     TIMEOUT = "timeout"
     BROKEN = "broken"
     NOT_A_PEER = "not_a_peer"
+    CAPACITY = "relay_capacity"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back for a request, and the stream on which it came."""
+
+    way: Session
+    stream: MuxStream
+    signed: SignedObject
+    response: StreamResponse
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """Two streams that are joined, and the other servers whose links they go over."""
+
+    splice: Splice
+    over: tuple[PublicKey, ...]
 
 
 class Relay:
     """Serves the streams of all sessions of one server."""
 
-    def __init__(self, sk: SecretKey, routes: Routes, metrics: ServerMetrics) -> None:
+    def __init__(
+        self,
+        sk: SecretKey,
+        routes: Routes,
+        peers: Peers,
+        whereabouts: Whereabouts,
+        metrics: ServerMetrics,
+        *,
+        max_relayed: int = MAX_RELAYED,
+    ) -> None:
         self._sk = sk
         self._routes = routes
+        self._peers = peers
+        self._whereabouts = whereabouts
         self._metrics = metrics
+        self._max_relayed = max_relayed
+        self._carried: Counter[PublicKey] = Counter()  # streams now, by the server they go over
 
     async def serve_stream(self, session: Session, near: MuxStream) -> None:
         """Serve one stream to its end; nothing of it is left when this returns."""
         with near.reset_unless_done():
-            splice = await self._open(session, near)
-            if splice is None:
+            join = await self._open(session, near)
+            if join is None:
                 return
-            with self._metrics.relaying(splice):
+            with self._metrics.relaying(join.splice), self._carrying(join.over):
                 try:
-                    await splice.finished.wait()
+                    await join.splice.finished.wait()
                 finally:
-                    splice.reset("the server is closing")
+                    join.splice.reset("the server is closing")
 
-    async def _open(self, session: Session, near: MuxStream) -> Splice | None:
+    async def _open(self, session: Session, near: MuxStream) -> _Join | None:
         """Do the handshake of a stream; None if it led to no relaying."""
         try:
             with trio.fail_after(OPEN_TIMEOUT), near.abandoned_when_reset():
@@ -79,8 +123,8 @@ class Relay:
                     await echo_ping_marker(near)
                     return None
                 match signed.request_untrusted():
-                    case PeerAnnounce():
-                        await self._refuse_peer(session, near, signed)
+                    case PeerAnnounce() as announce:
+                        await self._answer_announce(session, near, signed, announce)
                         return None
                     case StreamRequest() as request:
                         return await self._route(session, near, signed, request)
@@ -94,55 +138,127 @@ class Relay:
 
     async def _route(
         self, session: Session, near: MuxStream, signed: SignedObject, request: StreamRequest
-    ) -> Splice | None:
-        if request.source.pk != session.remote_pk:
+    ) -> _Join | None:
+        from_peer = self._peers.is_peer(session)
+        if request.source.pk != session.remote_pk and not from_peer:
             raise ObjectError(
                 ErrorCode.REQUEST_SOURCE_PK,
                 f"a request of {request.source.pk} in the session of {session.remote_pk}",
             )
-        if request.destination.pk == self._sk.pk:
+        destination = request.destination.pk
+        if destination == self._sk.pk:
             await self._answer(session, near, signed, request)
             return None
-        next_session = self._routes.find(request.destination.pk)
-        if next_session is None:
-            self._refuse(session, near, Refusal.NO_ROUTE, f"no session of {request.destination.pk}")
+        if from_peer and not self._may_carry(session.remote_pk):
+            self._refuse(session, near, Refusal.CAPACITY, f"{session.remote_pk} has its share")
             return None
+        if next_session := self._routes.find(destination):
+            ways = [next_session]
+        elif from_peer:
+            ways = []  # one hop between servers at most
+        else:
+            ways = [
+                way
+                for way in await self._whereabouts.ways_to(destination)
+                if self._may_carry(way.remote_pk)
+            ]
         # What is opened while a queue is full would only make it longer.
-        await next_session.connection.wait_for_room()
         await session.connection.wait_for_room()
-        if not next_session.connection.is_open:
-            self._refuse(session, near, Refusal.BROKEN, next_session.connection.close_reason)
+        answer = await self._race(ways, signed, request)
+        if answer is None:
+            self._whereabouts.was_wrong(destination)
+            self._refuse(session, near, Refusal.NO_ROUTE, f"no way to {destination}")
             return None
-        if next_session.connection.stream_count >= MAX_STREAMS:
-            reason = f"{MAX_STREAMS} streams of {request.destination.pk}"
-            self._refuse(session, near, Refusal.DESTINATION_FULL, reason)
-            return None
-        far = next_session.connection.open_stream()
-        with far.reset_unless_done():
-            return await self._relay(session, near, next_session, far, signed, request)
-
-    async def _relay(
-        self, session: Session, near: MuxStream, next_session: Session, far: MuxStream,
-        signed: SignedObject, request: StreamRequest,
-    ) -> Splice | None:  # fmt: skip
-        await next_session.send_object(far, signed)
-        try:
-            answer = await next_session.receive_object_untrusted(far)
-            if answer is None:
-                raise RemoteProtocolError("a ping marker where an answer should be")
-            response = answer.response_untrusted(signed, request.destination.pk)
-        except RemoteProtocolError as error:
-            # Destinations of 2024 refuse by ending the stream; only they could sign a reason.
-            far.reset()
-            self._refuse(session, near, Refusal.BAD_RESPONSE, str(error))
-            return None
-        await session.send_object(near, answer)
-        if not response.accepted:
+        with answer.stream.reset_unless_done():
+            await session.send_object(near, answer.signed)
+            if answer.response.accepted:
+                links = [each for each in (session, answer.way) if self._peers.is_peer(each)]
+                over = tuple(each.remote_pk for each in links)
+                return _Join(Splice(near, answer.stream), over)
             self._metrics.refused(Refusal.REFUSED)
             near.close()
-            far.close()
+            answer.stream.close()
             return None
-        return Splice(near, far)
+
+    # ---- asking for the next hop ----
+
+    async def _race(
+        self, ways: Sequence[Session], signed: SignedObject, request: StreamRequest
+    ) -> _Answer | None:
+        """Ask one after the other, each a little later; the first that is accepted wins.
+
+        A refusal counts when nobody accepts: who is asked twice for one thing refuses the second time.
+        """
+        answers: list[_Answer] = []
+        best: _Answer | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+
+                async def ask(way: Session, turn: trio.Event) -> None:
+                    try:
+                        if answer := await self._ask(way, signed, request):
+                            answers.append(answer)
+                            if answer.response.accepted:
+                                nursery.cancel_scope.cancel()
+                    finally:
+                        turn.set()
+
+                for way in ways:
+                    turn = trio.Event()
+                    nursery.start_soon(ask, way, turn)
+                    with trio.move_on_after(STAGGER):
+                        await turn.wait()
+                    if any(answer.response.accepted for answer in answers):
+                        break
+            best = min(answers, key=_preference, default=None)
+        finally:
+            for answer in answers:
+                if answer is not best:
+                    answer.stream.reset()
+        return best
+
+    async def _ask(
+        self, way: Session, signed: SignedObject, request: StreamRequest
+    ) -> _Answer | None:
+        """Pass a request on and wait for the answer; None if there is none."""
+        await way.connection.wait_for_room()
+        if not way.connection.is_open or way.connection.stream_count >= MAX_STREAMS:
+            self._metrics.refused(Refusal.DESTINATION_FULL)
+            return None
+        stream = way.connection.open_stream()
+        try:
+            with stream.reset_unless_done():
+                await way.send_object(stream, signed)
+                answer = await way.receive_object_untrusted(stream)
+                if answer is None:
+                    raise RemoteProtocolError("a ping marker where an answer should be")
+                response = answer.response_untrusted(signed, request.destination.pk)
+        except RemoteProtocolError as error:
+            # Destinations of 2024 refuse by ending the stream; only they could sign a reason.
+            self._metrics.refused(Refusal.BAD_RESPONSE)
+            logger.debug("no answer by %s: %s", way.remote_pk, error)
+            return None
+        except trio.BrokenResourceError as error:
+            logger.debug("no answer by %s: %s", way.remote_pk, error)
+            return None
+        return _Answer(way, stream, answer, response)
+
+    # ---- the share of each link ----
+
+    def _may_carry(self, pk: PublicKey) -> bool:
+        """Whether one more stream may go over the link with a server."""
+        share = self._max_relayed // PEER_SHARE
+        return self._carried.total() < self._max_relayed and self._carried[pk] < share
+
+    @contextmanager
+    def _carrying(self, over: tuple[PublicKey, ...]) -> Iterator[None]:
+        """Count a stream against the links that it goes over."""
+        self._carried.update(over)
+        try:
+            yield
+        finally:
+            self._carried.subtract(over)
+            self._carried = +self._carried  # without those that are zero
 
     # ---- requests to the server itself ----
 
@@ -159,11 +275,16 @@ class Relay:
         await session.send_object(near, SignedObject.sign(self._sk, response))
         near.close()
 
-    async def _refuse_peer(self, session: Session, near: MuxStream, signed: SignedObject) -> None:
-        response = StreamResponse(
-            signed.hash, accepted=False, error_code=ErrorCode.REQUEST_SOURCE_PK
-        )
-        self._metrics.refused(Refusal.NOT_A_PEER)
+    async def _answer_announce(
+        self, session: Session, near: MuxStream, signed: SignedObject, announce: PeerAnnounce
+    ) -> None:
+        welcome = await self._peers.admit(session, announce)
+        code = 0 if welcome else ErrorCode.REQUEST_SOURCE_PK
+        if welcome:
+            self._routes.withdraw(session)
+        else:
+            self._metrics.refused(Refusal.NOT_A_PEER)
+        response = StreamResponse(signed.hash, accepted=welcome, error_code=code)
         await session.send_object(near, SignedObject.sign(self._sk, response))
         near.close()
 
@@ -171,6 +292,12 @@ class Relay:
         self._metrics.refused(reason)
         logger.debug("stream of %s refused: %s: %s", session.remote_pk, reason, detail)
         near.reset()
+
+
+def _preference(answer: _Answer) -> tuple[bool, bool]:
+    """Order answers: one that accepts, then a refusal, then that a request came twice."""
+    response = answer.response
+    return not response.accepted, response.error_code == ErrorCode.REQUEST_TIMESTAMP
 
 
 def ip_of(peer: str) -> bytes:

@@ -21,39 +21,63 @@ class TooManyReplacementsError(Exception):
 
 
 class Routes:
-    """The newest session of each key."""
+    """The newest client session of each key.
+
+    A session of a key that is known as a server's is tentative at first: it may be a link, and must
+    not take the place of the client session that the same key may have.
+    """
 
     def __init__(self) -> None:
         self._sessions: dict[PublicKey, Session] = {}
+        self._tentative: dict[PublicKey, Session] = {}
         self._replaced_at: dict[PublicKey, deque[float]] = {}
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._sessions) + len(self._tentative)
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._sessions.values()))
+        return iter([*self._sessions.values(), *self._tentative.values()])
 
     def find(self, pk: PublicKey) -> Session | None:
         """The session by which ``pk`` is reached, if it is one that takes new streams."""
-        session = self._sessions.get(pk)
-        return session if session and session.connection.is_open else None
+        for session in (self._sessions.get(pk), self._tentative.get(pk)):
+            if session and session.connection.is_open:
+                return session
+        return None
 
     @contextmanager
-    def added(self, session: Session) -> Iterator[None]:
+    def added(self, session: Session, *, tentative: bool = False) -> Iterator[None]:
         """Hold ``session`` for the block; an older one of the same key is closed.
 
         Raises `TooManyReplacementsError` if the key changes hands more often than it may.
         """
+        if tentative:
+            self._tentative[session.remote_pk] = session
+        else:
+            self._add(session)
+        try:
+            yield
+        finally:
+            self.withdraw(session)
+
+    def confirm(self, session: Session) -> None:
+        """Take a tentative session for that of a client; raises as `added` does."""
+        if self._tentative.get(session.remote_pk) is session:
+            del self._tentative[session.remote_pk]
+            self._add(session)
+
+    def withdraw(self, session: Session) -> None:
+        """Reach nobody by ``session`` any more: it has ended, or is a link."""
+        for table in (self._sessions, self._tentative):
+            if table.get(session.remote_pk) is session:
+                del table[session.remote_pk]
+
+    def _add(self, session: Session) -> None:
         pk = session.remote_pk
         if older := self._sessions.get(pk):
             self._note_replacement(pk)
             older.connection.close("a newer session of the same key took its place")
         self._sessions[pk] = session
-        try:
-            yield
-        finally:
-            if self._sessions.get(pk) is session:
-                del self._sessions[pk]
 
     def _note_replacement(self, pk: PublicKey) -> None:
         now = trio.current_time()

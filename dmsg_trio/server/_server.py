@@ -19,22 +19,27 @@ import trio
 from dmsg_trio._errors import HandshakeError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.carriers import Carrier, carrier_of
+from dmsg_trio._net.dialing import Connect
 from dmsg_trio._net.handshake import respond
 from dmsg_trio._net.mux import MuxConnection
 from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session
+from dmsg_trio._net.tcp import connect_tcp
 from dmsg_trio._wire.entries import Entry, ServerInfo
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.discovery import Discovery, Registration
 
 from ._metrics import Rejection, ServerMetrics
-from ._relay import Relay
+from ._peers import PeerOptions, Peers
+from ._relay import MAX_RELAYED, Relay
 from ._routes import Routes, TooManyReplacementsError
+from ._whereabouts import Whereabouts
 
 logger = logging.getLogger("dmsg_trio.server")
 
 MAX_SESSIONS: Final = 2048  # that the entry promises; twice as many are taken at the most
 MAX_HANDSHAKES_PER_SOURCE: Final = 64  # under way at once from one address
+TENTATIVE_TIME: Final = 2  # seconds in which the session of a server's key may announce itself
 DRAIN_TIME: Final = 10  # seconds that running streams have to finish in
 
 
@@ -49,6 +54,8 @@ class ServerOptions:
     drain_time: float = DRAIN_TIME
     server_type: str = field(default="", repr=False)  # the passphrase of official servers
     post_quantum: PostQuantum = PostQuantum.OFFER
+    peers: PeerOptions = field(default_factory=PeerOptions)
+    max_relayed_streams: int = MAX_RELAYED  # over links to other servers
 
 
 class Server:
@@ -60,6 +67,7 @@ class Server:
         *,
         discovery: Discovery,
         options: ServerOptions,
+        connect: Connect = connect_tcp,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.options = options
@@ -73,7 +81,24 @@ class Server:
             wall_clock=wall_clock,
         )
         self._sk = sk
-        self._relay = Relay(sk, self.routes, self.metrics)
+        self.peers = Peers(
+            sk,
+            discovery,
+            options.peers,
+            connect=connect,
+            post_quantum=options.post_quantum,
+            serve_stream=self._serve_stream,
+            wall_clock=wall_clock,
+        )
+        whereabouts = Whereabouts(discovery, self.peers)
+        self._relay = Relay(
+            sk,
+            self.routes,
+            self.peers,
+            whereabouts,
+            self.metrics,
+            max_relayed=options.max_relayed_streams,
+        )
         self._handshakes: Counter[str] = Counter()
         self._drain_wanted = trio.Event()
 
@@ -101,6 +126,7 @@ class Server:
         """Serve what ``listeners`` accept until cancelled, or until `drain` has its way."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.registration.run)
+            nursery.start_soon(self.peers.run)
             accepting = await nursery.start(self._accept, listeners, nursery)
             task_status.started()
             await self._drain_wanted.wait()
@@ -139,7 +165,7 @@ class Server:
 
     async def _drained(self) -> None:
         """Send the clients away, wait until no stream is relayed and the last bytes are sent."""
-        for session in self.routes:
+        for session in (*self.routes, *(link.session for link in self.peers)):
             session.connection.go_away()
         logger.info("draining %d sessions, %d streams", len(self.routes), self.metrics.streams_now)
         await self.metrics.no_streams()
@@ -191,22 +217,33 @@ class Server:
                 del self._handshakes[source]
 
     async def _serve_session(self, session: Session) -> None:
+        pk = session.remote_pk
+        tentative = self.peers.knows(pk)  # it may be about to announce itself
         try:
-            with self.routes.added(session), self.metrics.session(session):
-                logger.info("session of %s from %s", session.remote_pk, session.peer)
+            with self.routes.added(session, tentative=tentative), self.metrics.session(session):
+                logger.info("session of %s from %s", pk, session.peer)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(session.run)
+                    if tentative:
+                        nursery.start_soon(self._confirm, session)
                     while near := await session.connection.accept():
                         nursery.start_soon(self._serve_stream, session, near)
-            logger.info(
-                "session of %s ended: %s", session.remote_pk, session.connection.close_reason
-            )
+            logger.info("session of %s ended: %s", pk, session.connection.close_reason)
         except TooManyReplacementsError as error:
             session.connection.close(str(error))
             self.metrics.handshake_failed(Rejection.REPLACEMENTS)
-            logger.warning(
-                "session of %s from %s refused: %s", session.remote_pk, session.peer, error
-            )
+            logger.warning("session of %s from %s refused: %s", pk, session.peer, error)
+        finally:
+            self.peers.forget(session)
+
+    async def _confirm(self, session: Session) -> None:
+        """Take the session of a server's key for a client's, unless it announces itself."""
+        with trio.move_on_after(TENTATIVE_TIME):
+            await session.connection.closed.wait()
+        try:
+            self.routes.confirm(session)
+        except TooManyReplacementsError as error:
+            session.connection.close(str(error))
 
     async def _serve_stream(self, session: Session, near: MuxStream) -> None:
         try:

@@ -20,6 +20,7 @@ from dmsg_trio.discovery.serving import serve_tcp
 
 from ._config import Peer, ServerConfig, load_config, parse_config
 from ._health import is_private, make_app, private_address
+from ._peers import PeerOptions
 from ._server import Server, ServerOptions
 
 __all__ = ["Peer", "ServerConfig", "load_config", "parse_config", "serve_from_config"]
@@ -40,8 +41,6 @@ async def serve_from_config(
     """
     for warning in config.warnings:
         logger.warning("%s", warning)
-    if config.peers:
-        logger.warning("peers: links between servers are not made yet, %d named", len(config.peers))
     async with AsyncExitStack() as stack:
         discovery = await stack.enter_async_context(HttpDiscovery(config.discovery))
         listeners = await _listen(stack, "local_address", config.local_address)
@@ -55,6 +54,13 @@ async def serve_from_config(
                 update_interval=config.update_interval,
                 drain_time=config.drain_time,
                 server_type=config.server_type,
+                peers=PeerOptions(
+                    configured={peer.pk: peer.address for peer in config.peers},
+                    accepted=frozenset(config.accepted_peer_pks),
+                    max_links=config.max_peer_links,
+                    look_interval=config.update_interval,
+                ),
+                max_relayed_streams=config.max_relayed_streams,
             ),
         )
         logger.info("server %s at %s", server.pk, server.options.public_address)

@@ -96,6 +96,7 @@ class Network:
             sk or SecretKey.generate(),
             discovery=self.discovery,
             options=options,
+            connect=self.net.connect,
             wall_clock=self.wall_clock,
         )
         running = _Running(server, self.net.listen(options.public_address))

@@ -1,4 +1,4 @@
-"""Entries that a client looked up lately."""
+"""Entries that were looked up lately."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import trio
 from dmsg_trio._errors import ErrorCode, UnreachableError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._wire.entries import Entry
-from dmsg_trio.discovery import Discovery
+
+from ._interface import Discovery
 
 ENTRY_AGE: Final = 300  # seconds that an entry is good for
 MAX_ENTRIES: Final = 4096
