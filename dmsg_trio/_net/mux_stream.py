@@ -181,7 +181,8 @@ class MuxStream(trio.abc.HalfCloseableStream):
             return
         since = trio.current_time()
         await self._arrival.park()
-        self._window.waited(trio.current_time() - since)
+        now = trio.current_time()
+        self._window.waited(now - since, now)
 
     def take_piece(self, max_bytes: int | None = None) -> Buffer:
         """Take the first piece that waits here; empty if none does. The peer gets credit for it."""
@@ -203,6 +204,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
         if self.state.remote_ended or self._broken:
             return
         if due := self._window.due(self.state.receive_window, self._buffered):
+            self._window.granted_at = trio.current_time()
             self.connection.yamux.grant(self.state, due)
             self.connection.flush()
 

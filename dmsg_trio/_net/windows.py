@@ -16,6 +16,7 @@ from dmsg_trio._wire.yamux import INITIAL_WINDOW
 LARGEST_WINDOW: Final = 16 * 1024 * 1024  # of one stream: 160 MB/s at 100 ms
 SESSION_BUDGET: Final = 64 * 1024 * 1024  # what the windows of a session may grow by, in all
 SHORTEST_WAIT: Final = 0.001  # seconds; less than this is the scheduler, not the path
+LONGEST_CYCLE: Final = 8  # times the wait, since our grant: the wait is what limits the peer
 EDGE: Final = 2 * 4096  # a sender stops here when no whole Noise frame fits any more
 
 
@@ -39,6 +40,7 @@ class ReceiveWindow:
 
     budget: WindowBudget
     size: int = INITIAL_WINDOW
+    granted_at: float = 0.0  # when our last grant was sent
     _granted: bool = False
     _to_edge: int = INITIAL_WINDOW  # bytes the peer could send before our last grant reached it
 
@@ -51,9 +53,11 @@ class ReceiveWindow:
         """Whether the peer can only go on when a grant that is under way has reached it."""
         return self._granted and 0 <= self._to_edge < EDGE
 
-    def waited(self, duration: float) -> None:
-        """Note that the reader waited ``duration`` seconds while `is_waiting_for_path`."""
-        if duration >= SHORTEST_WAIT and self.size < LARGEST_WINDOW and self.budget.take(self.size):
+    def waited(self, duration: float, now: float) -> None:
+        """Note that the reader waited ``duration`` seconds until ``now`` while `is_waiting_for_path`."""
+        # Who sends a little now and then stands at the edge by chance, long after our grant.
+        is_path = duration >= max(SHORTEST_WAIT, (now - self.granted_at) / LONGEST_CYCLE)
+        if is_path and self.size < LARGEST_WINDOW and self.budget.take(self.size):
             self.size *= 2
 
     def due(self, outstanding: int, buffered: int) -> int:

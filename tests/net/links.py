@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -35,8 +36,8 @@ SERVER: Final = SecretKey.generate()
 # ---- carriers ----
 
 
-async def memory_carriers(*, latency: float = 0) -> CarrierPair:
-    near, far = memory_connection(latency=latency)
+async def memory_carriers(*, latency: float = 0, rate: float = math.inf) -> CarrierPair:
+    near, far = memory_connection(latency=latency, rate=rate)
     return StreamCarrier(near, peer="far:1"), StreamCarrier(far, peer="near:1")
 
 
