@@ -79,7 +79,7 @@ async def test_ctrl_c_sums_up() -> None:
 async def test_no_network_is_one_clear_line_within_seconds() -> None:
     began = trio.current_time()
     done = await dmsg("ping", NOBODY, discovery="http://127.0.0.1:1")
-    assert trio.current_time() - began < 10
+    assert trio.current_time() - began < PATIENCE
     assert (done.code, done.out) == (1, b"")
     assert done.err.startswith("error: no network within 3 s: http://127.0.0.1:1/")
     assert done.err.count("\n") == 1
