@@ -125,6 +125,8 @@ async def serve(settings: Settings) -> None:
         health = Health(datetime.now(tz=UTC))
         asgi = make_app(service, limits=_limits(settings.rate), health=health)
         listeners = await _listen(settings.host, settings.port)
+        if settings.key is not None:
+            logger.info("public key %s", settings.key.pk)
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve_discovery, service, asgi, listeners))
             for listener in listeners:
