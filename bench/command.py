@@ -55,7 +55,11 @@ def run(names: list[str], scale: Scale) -> list[Figure]:
         scene = Scene(stage, Path(scratch), scale)
         for name in names:
             print(f"{name} …", file=sys.stderr, flush=True)
-            figures += MEASUREMENTS[name](scene)
+            found = MEASUREMENTS[name](scene)
+            for figure in found:
+                runs = ", ".join(f"{who} {shown(figure.value(who))}" for who in figure.runs)
+                print(f"    {figure.name}, {figure.unit}: {runs}", file=sys.stderr, flush=True)
+            figures += found
     return figures
 
 

@@ -135,9 +135,19 @@ def accepts(address: str) -> bool:
 
 def cpu_seconds(pid: int) -> float:
     """What a process has used so far, with its children, those that have ended too."""
+    while True:
+        try:
+            return _cpu_seconds_now(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            if not Path(f"/proc/{pid}").exists():
+                raise
+            # A child ended while it was looked at; what it used is its parent's now.
+
+
+def _cpu_seconds_now(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     own = sum(int(ticks) for ticks in fields[11:15]) * TICK  # user, system, and those of the dead
-    return own + sum(cpu_seconds(child) for child in _children(pid))
+    return own + sum(_cpu_seconds_now(child) for child in _children(pid))
 
 
 def _children(pid: int) -> list[int]:
