@@ -371,7 +371,7 @@ class MuxConnection:
             await trio.sleep_until(self._heard_at + KEEP_ALIVE)
             now = trio.current_time()
             self._drop_lingering(now)
-            if now - self._heard_at < KEEP_ALIVE:
+            if now < self._heard_at + KEEP_ALIVE:  # the same sum as above: a difference rounds
                 continue
             received = self.received
             self.ping()
