@@ -17,7 +17,7 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dmsg_trio._errors import Attempt, ConfigError, DiscoveryError, ErrorCode, UnreachableError
+from dmsg_trio._errors import ConfigError, DiscoveryError
 from dmsg_trio.cli._run import call, clearly, one_line, printable, run
 from tests.cli.running import environment
 
@@ -76,10 +76,8 @@ def test_of_several_errors_the_first_is_told_and_the_others_are_counted(
 
 
 def test_an_error_of_many_lines_is_told_in_one(capsys: pytest.CaptureFixture[str]) -> None:
-    attempts = [Attempt("02ab", "refused"), Attempt("03cd", "\x1b[2Jtimeout")]
-
     async def program() -> None:
-        raise UnreachableError(ErrorCode.ENTRY_NOT_FOUND, "not found", attempts)
+        raise ConfigError("not found\n  through 02ab: refused\n  through 03cd: \x1b[2Jtimeout")
 
     line = refusal(program, capsys)
     assert line == "error: not found; through 02ab: refused; through 03cd: \ufffd[2Jtimeout\n"
