@@ -113,10 +113,14 @@ class HandshakeError(DmsgError):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way that a dial tried: through which server (hex), and why it failed."""
+    """One way that a dial tried: through which server (hex), why it failed, and of which kind it was.
+
+    ``tier`` is 1 for a server of the destination's, 2 for another server, 3 for a new session.
+    """
 
     server: str
     reason: str
+    tier: int = 1
 
 
 class UnreachableError(DmsgError):
@@ -127,7 +131,7 @@ class UnreachableError(DmsgError):
         self.reason = reason or describe_code(code)
         self.attempts = tuple(attempts)
         lines = [self.reason]
-        lines += [f"  through {attempt.server}: {attempt.reason}" for attempt in self.attempts]
+        lines += [f"  {each.tier}. through {each.server}: {each.reason}" for each in self.attempts]
         super().__init__("\n".join(lines))
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from dmsg_trio._errors import RemoteProtocolError
+from dmsg_trio._errors import LocalProtocolError, RemoteProtocolError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._wire.frames import PING_MARKER, ObjectOpener, ObjectSealer, frame_object
 from dmsg_trio._wire.objects import SignedObject
@@ -20,6 +20,7 @@ from .handshake import Established
 from .mux import MAX_UNREAD, MuxConnection
 from .mux_stream import MuxStream
 
+ECHO_TIMEOUT: Final = 5  # seconds; servers of 2024 never answer the marker
 _PREFIX: Final = struct.Struct(">H")
 
 
@@ -37,6 +38,7 @@ class Session:
             max_unread=max_unread,
         )
         self.began = trio.current_time()
+        self.relays_across = False  # whether the server passes streams on to other servers
         self._sealer = ObjectSealer(established.keys.send)
         self._opener = ObjectOpener(established.keys.receive)
 
@@ -87,3 +89,17 @@ async def echo_ping_marker(stream: MuxStream) -> None:
         await stream.aclose()
     except trio.BrokenResourceError:
         pass  # who asked is gone
+
+
+async def echoes_ping_marker(session: Session) -> bool:
+    """Ask for an echo of the ping marker: servers that can relay to another one give it."""
+    try:
+        stream = session.connection.open_stream()
+        with stream.reset_unless_done(), trio.move_on_after(ECHO_TIMEOUT):
+            await stream.send_all(PING_MARKER)
+            echo = await _receive_exactly(stream, len(PING_MARKER))
+            stream.close()
+            return echo == PING_MARKER
+    except (LocalProtocolError, RemoteProtocolError, trio.BrokenResourceError):
+        pass  # the session is about to end, or its server is of 2024
+    return False

@@ -12,18 +12,12 @@ import trio
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import (
-    Attempt,
-    DiscoveryError,
-    ErrorCode,
     LocalProtocolError,
-    RefusedError,
-    UnreachableError,
 )
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.dialing import Connect
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.opening import look_up_ip
-from dmsg_trio._net.opening import open_stream as open_stream_in
 from dmsg_trio._net.session import Session
 from dmsg_trio._net.stream import DmsgStream
 from dmsg_trio._net.tcp import connect_tcp
@@ -31,6 +25,7 @@ from dmsg_trio._wire.entries import ClientInfo, Entry
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.discovery import Discovery, EntryCache, HttpDiscovery, Registration
 
+from ._dialing import Dialer
 from ._inbound import Inbound
 from ._listener import DmsgListener
 from ._ports import Ports
@@ -56,11 +51,7 @@ class Client:
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._sk = sk
-        self._post_quantum = post_quantum
-        self._wall_clock = wall_clock
-        self._last_timestamp = 0
         self._ports = Ports(sk.pk)
-        self._entries = EntryCache(discovery)
         self._registration = Registration(
             sk, discovery, draft=self._entry, interval=update_interval, wall_clock=wall_clock
         )
@@ -72,6 +63,14 @@ class Client:
             post_quantum=post_quantum,
             serve_stream=Inbound(sk, self._ports, post_quantum, wall_clock).serve_stream,
             on_change=self._registration.touch,
+        )
+        self._dialer = Dialer(
+            sk,
+            entries=EntryCache(discovery),
+            keeper=self._keeper,
+            ports=self._ports,
+            post_quantum=post_quantum,
+            wall_clock=wall_clock,
         )
 
     @property
@@ -117,62 +116,15 @@ class Client:
         remote = Address(PublicKey.parse(pk) if isinstance(pk, str) else pk, port)
         if not port:
             raise LocalProtocolError(f"no port to dial in {remote}")
-        attempts: list[Attempt] = []
-        was_known = self._entries.knows(remote.pk)
-        stream = await self._try_delegated(remote, attempts)
-        if stream is None and was_known:
-            self._entries.forget(remote.pk)
-            stream = await self._try_delegated(remote, attempts)
-        if stream is None:
-            self._entries.forget(remote.pk)
-            reason = f"{remote} was not reached through its servers"
-            raise UnreachableError(ErrorCode.CANNOT_CONNECT_TO_DELEGATED, reason, attempts)
-        return stream
-
-    async def _try_delegated(self, remote: Address, attempts: list[Attempt]) -> DmsgStream | None:
-        """Try the destination's servers in turn, those first that we have sessions with."""
-        entry = await self._entries.client(remote.pk)
-        for server_pk in sorted(entry.delegated_servers, key=self._distance):
-            try:
-                session = await self._session_with(server_pk)
-                return await open_stream_in(
-                    session,
-                    self._sk,
-                    self._ports.next_ephemeral(),
-                    remote,
-                    timestamp=self._timestamp(),
-                    post_quantum=self._post_quantum,
-                )
-            except RefusedError:
-                raise
-            except (UnreachableError, DiscoveryError) as error:
-                attempts.append(Attempt(str(server_pk), str(error)))
-        return None
-
-    def _distance(self, server_pk: PublicKey) -> float:
-        session = self._keeper.open.get(server_pk)
-        if session is None:
-            return float("inf")
-        return session.connection.round_trip or 0.0
-
-    async def _session_with(self, server_pk: PublicKey) -> Session:
-        session = self._keeper.open.get(server_pk)
-        if session and session.connection.is_open:
-            return session
-        return await self._keeper.session_with(await self._entries.server(server_pk))
-
-    def _timestamp(self) -> int:
-        """Nanoseconds, and never the same twice."""
-        self._last_timestamp = max(self._wall_clock(), self._last_timestamp + 1)
-        return self._last_timestamp
+        return await self._dialer.open_stream(remote)
 
     # ---- questions to servers ----
 
     async def look_up_ip(self, server_pk: PublicKey) -> bytes:
         """Ask a server which address it sees this client at: 4 or 16 bytes."""
-        session = await self._session_with(server_pk)
+        session = await self._dialer.session_with(server_pk)
         local = self._ports.next_ephemeral()
-        return await look_up_ip(session, self._sk, local, timestamp=self._timestamp())
+        return await look_up_ip(session, self._sk, local, timestamp=self._dialer.timestamp())
 
     def __repr__(self) -> str:
         return f"<Client {self.pk.short} with {len(self._keeper.open)} sessions>"

@@ -21,7 +21,7 @@ from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.backoff import Backoff
 from dmsg_trio._net.dialing import Connect, dial_session, shows_life
 from dmsg_trio._net.mux_stream import MuxStream
-from dmsg_trio._net.session import Session
+from dmsg_trio._net.session import Session, echoes_ping_marker
 from dmsg_trio._wire.entries import Entry
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.discovery import Discovery
@@ -235,6 +235,7 @@ class SessionKeeper:
             nursery.start_soon(session.run)
             if await shows_life(session):
                 self._opened(dial, session)
+                nursery.start_soon(_learn_what_it_can, session)
                 while stream := await connection.accept():
                     nursery.start_soon(self._serve, session, stream)
                 self._ended(session)
@@ -321,6 +322,10 @@ class SessionKeeper:
 
 
 _NO_TROUBLE: Final = _Trouble()
+
+
+async def _learn_what_it_can(session: Session) -> None:
+    session.relays_across = await echoes_ping_marker(session)
 
 
 def _shuffled(servers: list[Entry]) -> list[Entry]:

@@ -28,6 +28,7 @@ async def two_clients(
         network = await stack.enter_async_context(Network(servers=servers, latency=latency))
         a = await stack.enter_async_context(network.client())
         b = await stack.enter_async_context(network.client())
+        await trio.sleep(5)  # what begins by itself is done with: tests count what they leave
         yield network, a, b
 
 

@@ -1,24 +1,98 @@
-"""Servers that relay for each other."""
+"""Servers that relay for each other, and the order in which a client dials."""
 
+import pytest
+import trio
 from trio.testing import MockClock
 
-import trio
-
+from dmsg_trio import SecretKey, UnreachableError
+from dmsg_trio.client import Client, DmsgStream
+from dmsg_trio.discovery import ClientInfo, Entry
+from dmsg_trio.server import Server
 from dmsg_trio.testing import Network
 
+MESH_TIME = 70  # seconds after which every server has looked for the others
 
-async def test_servers_link_up_by_themselves(autojump_clock: MockClock) -> None:
+
+async def echo(stream: DmsgStream) -> None:
+    async with stream:
+        async for data in stream:
+            await stream.send_all(data)
+
+
+async def talk(a: Client, b: Client) -> DmsgStream:
+    """Dial, and see that bytes and ends go both ways."""
+    async with trio.open_nursery() as nursery, b.listen(80) as listener:
+        nursery.start_soon(trio.serve_listeners, echo, [listener])
+        stream = await a.open_stream(b.pk, 80)
+        await stream.send_all(b"over")
+        await stream.send_eof()
+        assert b"".join([bytes(data) async for data in stream]) == b"over"
+        nursery.cancel_scope.cancel()
+    return stream
+
+
+def server_of(network: Network, client: Client) -> Server:
+    (pk,) = client.sessions
+    (server,) = [each for each in network.servers if each.pk == pk]
+    return server
+
+
+async def test_servers_link_up_by_themselves_one_link_a_pair(autojump_clock: MockClock) -> None:
     async with Network(servers=4) as network:
-        await trio.sleep(70)
+        await trio.sleep(MESH_TIME)
         for server in network.servers:
-            assert len(server.peers) == 3
+            assert len(server.peers) == server.peers.wanted == 3
+            assert len(server.routes) == 0, "links are not clients"
 
 
-async def test_a_relay_passes_streams_to_the_server_of_the_destination(
+async def test_clients_of_two_servers_reach_each_other(autojump_clock: MockClock) -> None:
+    async with Network(servers=1) as network, network.client() as a:
+        first = network.servers[0]
+        await network.start_server()
+        await trio.sleep(MESH_TIME)
+        sk = SecretKey.generate()
+        while True:  # the choice of a server is random
+            async with network.client(sk) as b:
+                if first.pk not in b.sessions:
+                    stream = await talk(a, b)
+                    assert stream.server_pk == first.pk, "no new session was needed"
+                    assert set(a.sessions) == {first.pk}
+                    return
+
+
+async def test_a_lost_link_comes_back(autojump_clock: MockClock) -> None:
+    async with Network(servers=2) as network:
+        await trio.sleep(MESH_TIME)
+        one, other = network.servers
+        (link,) = one.peers
+        link.session.connection.close("for a test")
+        await trio.sleep(10)
+        assert len(one.peers) == len(other.peers) == 1
+
+
+async def test_a_server_that_vanished_is_let_go(autojump_clock: MockClock) -> None:
+    async with Network(servers=2) as network:
+        await trio.sleep(MESH_TIME)
+        one, other = network.servers
+        await network.stop_server(other)
+        await trio.sleep(300)
+        assert len(one.peers) == one.peers.wanted == 0
+
+
+async def test_a_dial_tries_the_three_tiers_in_order_and_names_them(
     autojump_clock: MockClock,
 ) -> None:
-    async with Network(servers=1) as network, network.client() as a:
-        other = await network.start_server()
-        first = network.servers[0]
-        async with network.client() as b:
-            print(a, b, list(b.sessions), first.pk)
+    """Somebody whose entry is all that is left: each way fails for its own reason."""
+    ghost, ghost_server = SecretKey.generate(), SecretKey.generate()
+    async with Network(servers=2) as network, network.client(min_sessions=0) as a:
+        await trio.sleep(MESH_TIME)
+        assert len(a.sessions) == 2
+        servers = ClientInfo((ghost_server.pk, network.servers[0].pk))
+        entry = Entry(pk=ghost.pk, timestamp=network.wall_clock(), client=servers)
+        await network.discovery.publish(entry.signed(ghost))
+        zero, one = (str(server.pk) for server in network.servers)
+        with pytest.raises(UnreachableError) as caught:
+            await a.open_stream(ghost.pk, 80)
+    assert caught.value.code == 202
+    tried = [(attempt.tier, attempt.server) for attempt in caught.value.attempts]
+    assert tried == [(1, zero), (2, one), (3, str(ghost_server.pk))]

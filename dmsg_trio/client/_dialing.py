@@ -1,0 +1,184 @@
+"""The order in which a client dials (PROTOCOL: the order in which a client dials).
+
+1. Sessions that are open with servers of the destination: these relay directly.
+2. Sessions that are open with any other server that can relay to a second one.
+3. A new session with a server of the destination.
+
+A tier is used up before the next one is tried. Within one the way that worked last comes first, then
+the shortest round trip. No way may use up the time that the caller gave for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+import trio
+
+from dmsg_trio._address import Address
+from dmsg_trio._errors import (
+    Attempt,
+    DiscoveryError,
+    ErrorCode,
+    RefusedError,
+    UnreachableError,
+)
+from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.backoff import Backoff
+from dmsg_trio._net.opening import open_stream
+from dmsg_trio._net.session import Session
+from dmsg_trio._net.stream import DmsgStream
+from dmsg_trio._wire.entries import Entry
+from dmsg_trio._wire.hybrid import PostQuantum
+from dmsg_trio.discovery import EntryCache
+
+from ._ports import Ports
+from ._sessions import SessionKeeper
+
+LONGEST_ATTEMPT: Final = 15  # seconds for one way, a new session included
+FIRST_PAUSE: Final = (
+    2  # seconds in which a destination that was not reached is worth no new session
+)
+LONGEST_PAUSE: Final = 60
+MAX_REMEMBERED: Final = 1024  # destinations
+
+
+class Tier(IntEnum):
+    """How a way leads to the destination; the smallest is tried first."""
+
+    DELEGATED = 1
+    ACROSS = 2
+    NEW_SESSION = 3
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What dials to one destination have taught."""
+
+    good_server: PublicKey | None = None
+    failures: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE, LONGEST_PAUSE))
+    not_before: float = -math.inf  # no new session for its sake until then
+
+
+class Dialer:
+    """Opens streams for one client."""
+
+    def __init__(
+        self,
+        sk: SecretKey,
+        *,
+        entries: EntryCache,
+        keeper: SessionKeeper,
+        ports: Ports,
+        post_quantum: PostQuantum,
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self._sk = sk
+        self._entries = entries
+        self._keeper = keeper
+        self._ports = ports
+        self._post_quantum = post_quantum
+        self._wall_clock = wall_clock
+        self._last_timestamp = 0
+        self._memories: OrderedDict[PublicKey, _Memory] = OrderedDict()
+
+    async def open_stream(self, remote: Address) -> DmsgStream:
+        """Open a stream, trying all ways in order; errors as `Client.open_stream` has them."""
+        attempts: list[Attempt] = []
+        memory = self._memory_of(remote.pk)
+        was_known = self._entries.knows(remote.pk)
+        stream = await self._try_all(remote, memory, attempts)
+        if stream is None and was_known:  # by an entry that may be old
+            self._entries.forget(remote.pk)
+            stream = await self._try_all(remote, memory, attempts)
+        if stream is None:
+            self._entries.forget(remote.pk)
+            memory.not_before = trio.current_time() + memory.failures.next_delay()
+            reason = f"{remote} was not reached"
+            raise UnreachableError(ErrorCode.CANNOT_CONNECT_TO_DELEGATED, reason, attempts)
+        memory.good_server = stream.server_pk
+        memory.failures.reset()
+        memory.not_before = -math.inf
+        return stream
+
+    def timestamp(self) -> int:
+        """Nanoseconds, and never the same twice."""
+        self._last_timestamp = max(self._wall_clock(), self._last_timestamp + 1)
+        return self._last_timestamp
+
+    async def _try_all(
+        self, remote: Address, memory: _Memory, attempts: list[Attempt]
+    ) -> DmsgStream | None:
+        entry = await self._entries.client(remote.pk)
+        tried: set[tuple[Tier, PublicKey]] = set()
+        # Anew after each attempt: sessions come and go meanwhile.
+        while ways := [way for way in self._ways_to(entry, memory) if way not in tried]:
+            tier, server_pk = ways[0]
+            tried.add(ways[0])
+            limit = min(LONGEST_ATTEMPT, _time_left() / len(ways))
+            try:
+                with trio.fail_after(limit):
+                    return await self._try(remote, server_pk)
+            except RefusedError:
+                raise
+            except (UnreachableError, DiscoveryError) as error:
+                attempts.append(Attempt(str(server_pk), str(error), tier))
+            except trio.TooSlowError:
+                reason = f"no answer within its share of the time, {limit:.1f} s"
+                attempts.append(Attempt(str(server_pk), reason, tier))
+        return None
+
+    def _ways_to(self, entry: Entry, memory: _Memory) -> list[tuple[Tier, PublicKey]]:
+        """All ways that there are now, in the order in which they are to be tried."""
+        delegated = entry.delegated_servers
+        usable = {
+            pk: session for pk, session in self._keeper.open.items() if session.connection.is_open
+        }
+        ways = [(Tier.DELEGATED, pk) for pk in delegated if pk in usable]
+        ways += [
+            (Tier.ACROSS, pk)
+            for pk, session in usable.items()
+            if pk not in delegated and session.relays_across
+        ]
+        if trio.current_time() >= memory.not_before:
+            ways += [(Tier.NEW_SESSION, pk) for pk in delegated if pk not in usable]
+
+        def rank(way: tuple[Tier, PublicKey]) -> tuple[Tier, bool, float]:
+            tier, pk = way
+            session = usable.get(pk)
+            round_trip = session.connection.round_trip if session else None
+            return tier, pk != memory.good_server, round_trip or 0.0
+
+        return sorted(ways, key=rank)
+
+    async def _try(self, remote: Address, server_pk: PublicKey) -> DmsgStream:
+        return await open_stream(
+            await self.session_with(server_pk),
+            self._sk,
+            self._ports.next_ephemeral(),
+            remote,
+            timestamp=self.timestamp(),
+            post_quantum=self._post_quantum,
+        )
+
+    async def session_with(self, server_pk: PublicKey) -> Session:
+        """Give the session with a server, a new one if there is none."""
+        session = self._keeper.open.get(server_pk)
+        if session and session.connection.is_open:
+            return session
+        return await self._keeper.session_with(await self._entries.server(server_pk))
+
+    def _memory_of(self, pk: PublicKey) -> _Memory:
+        memory = self._memories.setdefault(pk, _Memory())
+        self._memories.move_to_end(pk)
+        if len(self._memories) > MAX_REMEMBERED:
+            self._memories.popitem(last=False)
+        return memory
+
+
+def _time_left() -> float:
+    return trio.current_effective_deadline() - trio.current_time()
