@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from functools import partial
 from typing import Final
 
 import pytest
 import trio
 
+from dmsg_trio._address import Address
 from dmsg_trio._errors import ErrorCode, RefusedError, UnreachableError
+from dmsg_trio._keys import SecretKey
 from dmsg_trio._net.opening import OPEN_TIMEOUT, open_stream
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client, DmsgListener, DmsgStream, open_client
@@ -190,8 +193,9 @@ async def test_a_closed_port_is_silence_over_their_server(network: Network) -> N
 async def test_streams_are_post_quantum_even_through_a_server_that_is_not(
     network: Network,
 ) -> None:
+    sk = SecretKey.generate()
     async with (
-        open_client(discovery=network.discovery) as a,
+        open_client(sk, discovery=network.discovery) as a,
         open_client(discovery=network.discovery) as b,
     ):
         listener = b.listen(80)
@@ -199,10 +203,10 @@ async def test_streams_are_post_quantum_even_through_a_server_that_is_not(
         assert session.is_post_quantum is (network.server_program is None)
         near = await open_stream(
             session,
-            a._sk,
-            a._ports.next_ephemeral(),
+            sk,
+            Address(sk.pk, 50_000),
             listener.address,
-            timestamp=a._timestamp(),
+            timestamp=time.time_ns(),
             post_quantum=PostQuantum.REQUIRE,
         )
         far = await listener.accept()
