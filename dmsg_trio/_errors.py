@@ -113,7 +113,7 @@ class HandshakeError(DmsgError):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way that a dial tried: through which server (hex), why it failed, and of which kind it was.
+    """One way that a dial tried: through which server (hex), and why it failed (empty: it did not).
 
     ``tier`` is 1 for a server of the destination's, 2 for another server, 3 for a new session.
     """
@@ -121,6 +121,7 @@ class Attempt:
     server: str
     reason: str
     tier: int = 1
+    seconds: float = 0.0
 
 
 class UnreachableError(DmsgError):

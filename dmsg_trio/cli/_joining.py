@@ -21,11 +21,15 @@ PAUSE: Final = 0.2  # seconds between two tries
 
 
 @asynccontextmanager
-async def joined(sk: SecretKey | None, url: str, within: float) -> AsyncIterator[Client]:
+async def joined(
+    sk: SecretKey | None, url: str, within: float, *, min_sessions: int = 1
+) -> AsyncIterator[Client]:
     """Be a client for the block; `DmsgError` if there is no session within so many seconds."""
     async with HttpDiscovery(url) as discovery:
         await _wait_for_servers(discovery, url)
-        async with open_client(sk, discovery=discovery, wait=False) as client:
+        async with open_client(
+            sk, discovery=discovery, wait=False, min_sessions=min_sessions
+        ) as client:
             with trio.move_on_after(within) as limit:
                 await client.wait_registered()
             if limit.cancelled_caught:

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     # name: (module of dmsg_trio.cli, what it does)
     "up": ("up", "Run a whole network on this machine, to try things."),
     "ping": ("ping", "Ask whether a client is there, and how far away."),
+    "trace": ("trace", "Dial a client step by step, and show each attempt and its time."),
     "cat": ("cat", "Connect standard input and output to a port of a client."),
     "status": ("status", "Show the servers and clients that a discovery knows."),
     "keys": ("keys", "Make, show and check identity files."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -23,9 +23,9 @@ from dmsg_trio._net.stream import DmsgStream
 from dmsg_trio._net.tcp import connect_tcp
 from dmsg_trio._wire.entries import ClientInfo, Entry
 from dmsg_trio._wire.hybrid import PostQuantum
-from dmsg_trio.discovery import Discovery, EntryCache, HttpDiscovery, Registration
+from dmsg_trio.discovery import Discovery, EntryCache, Registration, open_discovery
 
-from ._dialing import Dialer
+from ._dialing import Dialed, Dialer
 from ._inbound import Inbound
 from ._listener import DmsgListener
 from ._ports import Ports
@@ -113,10 +113,11 @@ class Client:
         Raises `UnreachableError`: `RefusedError` if the destination itself said no, otherwise with
         all that was tried; and `DiscoveryError` if the destination cannot be looked up.
         """
-        remote = Address(PublicKey.parse(pk) if isinstance(pk, str) else pk, port)
-        if not port:
-            raise LocalProtocolError(f"no port to dial in {remote}")
-        return await self._dialer.open_stream(remote)
+        return (await self.dial(pk, port)).stream
+
+    async def dial(self, pk: PublicKey | str, port: int) -> Dialed:
+        """Do as `open_stream`, and tell what was tried and how long it took."""
+        return await self._dialer.dial(_address(pk, port))
 
     # ---- questions to servers ----
 
@@ -134,7 +135,7 @@ class Client:
 async def open_client(
     keys: SecretKey | str | None = None,
     *,
-    discovery: str | Discovery,
+    discovery: str | Discovery | Sequence[str | Discovery],
     min_sessions: int = 1,
     wait: bool = True,
     post_quantum: PostQuantum = PostQuantum.OFFER,
@@ -144,32 +145,19 @@ async def open_client(
     """Be a client for the block, and leave the network at its end.
 
     ``keys`` is a `SecretKey`, its 64 hex digits, or None for a fresh one; ``discovery`` a URL or a
-    `Discovery`. ``min_sessions`` sessions are kept (0: with every server that has room). Unless
+    `Discovery`, or several of them. ``min_sessions`` sessions are kept (0: with every server that has room). Unless
     ``wait`` is false the block begins when others can reach this client.
     """
     sk = SecretKey.parse(keys) if isinstance(keys, str) else keys or SecretKey.generate()
-    if isinstance(discovery, str):
-        async with HttpDiscovery(discovery) as http:
-            async with open_client(
-                sk,
-                discovery=http,
-                min_sessions=min_sessions,
-                wait=wait,
-                post_quantum=post_quantum,
-                connect=connect,
-                wall_clock=wall_clock,
-            ) as client:
-                yield client
-        return
-    client = Client(
-        sk,
-        discovery,
-        min_sessions=min_sessions,
-        post_quantum=post_quantum,
-        connect=connect,
-        wall_clock=wall_clock,
-    )
-    async with open_service_nursery() as nursery:
+    async with open_discovery(discovery) as found, open_service_nursery() as nursery:
+        client = Client(
+            sk,
+            found,
+            min_sessions=min_sessions,
+            post_quantum=post_quantum,
+            connect=connect,
+            wall_clock=wall_clock,
+        )
         nursery.start_soon(client.run)
         if wait:
             await client.wait_registered()
@@ -178,6 +166,13 @@ async def open_client(
             yield client
         finally:
             _current.reset(token)
+
+
+def _address(pk: PublicKey | str, port: int) -> Address:
+    remote = Address(PublicKey.parse(pk) if isinstance(pk, str) else pk, port)
+    if not port:
+        raise LocalProtocolError(f"no port to dial in {remote}")
+    return remote
 
 
 async def open_stream(pk: PublicKey | str, port: int) -> DmsgStream:

@@ -55,6 +55,14 @@ class Tier(IntEnum):
     NEW_SESSION = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Dialed:
+    """A stream, and what it took to open it: the attempts in order, the last one with success."""
+
+    stream: DmsgStream
+    attempts: tuple[Attempt, ...]
+
+
 @dataclass(slots=True)
 class _Memory:
     """What dials to one destination have taught."""
@@ -86,7 +94,7 @@ class Dialer:
         self._last_timestamp = 0
         self._memories: OrderedDict[PublicKey, _Memory] = OrderedDict()
 
-    async def open_stream(self, remote: Address) -> DmsgStream:
+    async def dial(self, remote: Address) -> Dialed:
         """Open a stream, trying all ways in order; errors as `Client.open_stream` has them."""
         attempts: list[Attempt] = []
         memory = self._memory_of(remote.pk)
@@ -103,7 +111,7 @@ class Dialer:
         memory.good_server = stream.server_pk
         memory.failures.reset()
         memory.not_before = -math.inf
-        return stream
+        return Dialed(stream, tuple(attempts))
 
     def timestamp(self) -> int:
         """Nanoseconds, and never the same twice."""
@@ -120,16 +128,21 @@ class Dialer:
             tier, server_pk = ways[0]
             tried.add(ways[0])
             limit = min(LONGEST_ATTEMPT, _time_left() / len(ways))
+            began = trio.current_time()
+            stream, reason = None, ""
             try:
                 with trio.fail_after(limit):
-                    return await self._try(remote, server_pk)
+                    stream = await self._try(remote, server_pk)
             except RefusedError:
                 raise
             except (UnreachableError, DiscoveryError) as error:
-                attempts.append(Attempt(str(server_pk), str(error), tier))
+                reason = str(error)
             except trio.TooSlowError:
                 reason = f"no answer within its share of the time, {limit:.1f} s"
-                attempts.append(Attempt(str(server_pk), reason, tier))
+            seconds = trio.current_time() - began
+            attempts.append(Attempt(str(server_pk), reason, tier, seconds))
+            if stream:
+                return stream
         return None
 
     def _ways_to(self, entry: Entry, memory: _Memory) -> list[tuple[Tier, PublicKey]]:

@@ -11,6 +11,7 @@ from ._interface import Discovery, SequenceError
 from ._local import MemoryDiscovery, StaticDiscovery
 from ._publish import publish_next
 from ._registration import Registration
+from ._several import SeveralDiscoveries, open_discovery
 
 __all__ = [
     "ClientInfo",
@@ -23,6 +24,8 @@ __all__ = [
     "Registration",
     "SequenceError",
     "ServerInfo",
+    "SeveralDiscoveries",
     "StaticDiscovery",
+    "open_discovery",
     "publish_next",
 ]

@@ -16,6 +16,7 @@ from dmsg_trio._wire.entries import Entry
 
 from ._interface import Discovery
 from ._publish import publish_next
+from ._several import members_of
 
 logger = logging.getLogger("dmsg_trio.discovery")
 
@@ -24,7 +25,8 @@ SHORTEST_INTERVAL: Final = 1  # seconds between two entries, however often there
 
 
 class Registration:
-    """One entry, published when it changes and at each interval, and taken back at the end.
+    """One entry at each discovery, published when it changes and at each interval, and taken back
+    at the end.
 
     ``draft`` gives the entry as it should be now (its sequence and timestamp do not matter), or None
     while there is nothing to publish yet.
@@ -39,12 +41,47 @@ class Registration:
         interval: float,
         wall_clock: Callable[[], int],
     ) -> None:
-        self.done = trio.Event()  # set when the entry was published for the first time
+        self.done = trio.Event()  # set when the entry was published anywhere for the first time
+        self._parts = [
+            _Part(sk, member, draft, interval, wall_clock, self.done)
+            for member in members_of(discovery)
+        ]
+
+    def touch(self) -> None:
+        """Publish soon: the entry is not what it was."""
+        for part in self._parts:
+            part.touch()
+
+    def leave(self) -> None:
+        """Take the entry back, and end `run`."""
+        for part in self._parts:
+            part.leave()
+
+    async def run(self) -> None:
+        """Keep the entry published until cancelled or told to `leave`; then take it back."""
+        async with trio.open_nursery() as nursery:
+            for part in self._parts:
+                nursery.start_soon(part.run)
+
+
+class _Part:
+    """The entry at one discovery, whose sequence is its own."""
+
+    def __init__(
+        self,
+        sk: SecretKey,
+        discovery: Discovery,
+        draft: Callable[[], Entry | None],
+        interval: float,
+        wall_clock: Callable[[], int],
+        done: trio.Event,
+    ) -> None:
         self._sk = sk
         self._discovery = discovery
         self._draft = draft
         self._interval = interval
         self._wall_clock = wall_clock
+        self._done = done
         self._news = trio.Event()
         self._leaving = False
         self._published: Entry | None = None
@@ -87,10 +124,10 @@ class Registration:
             delay = backoff.next_delay()
             logger.warning("not registered, next try in %.1f s: %s", delay, error)
             return delay
-        if backoff.failures or not self.done.is_set():
+        if backoff.failures or not self._done.is_set():
             logger.info("registered as %s", self._sk.pk)
         backoff.reset()
-        self.done.set()
+        self._done.set()
         # What changes often is told in one entry, not in many.
         await trio.sleep(SHORTEST_INTERVAL)
         return self._interval

@@ -64,7 +64,7 @@ class ServerConfig:
     """
 
     secret_key: SecretKey
-    discovery: str
+    discovery: str  # URLs, with commas between them
     public_address: str = ""  # empty, or without a host: from where the server listens
     public_address_v6: str = ""
     local_address: str = LOCAL_ADDRESS
@@ -82,7 +82,8 @@ class ServerConfig:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_url(self.discovery)
+        for url in self.discovery.split(","):
+            _check_url(url)
         _check_address("local_address", self.local_address)
         for name in ("public_address", "public_address_v6"):
             if address := getattr(self, name):
@@ -204,11 +205,10 @@ def _settings(data: bytes) -> dict[str, object]:
 
 
 def _config(file: _File, key: SecretKey | None) -> ServerConfig:
-    urls = _urls(file.discovery)
     interval = file.update_interval / SECOND or UPDATE_INTERVAL
     config = ServerConfig(
         secret_key=_secret_key(file, key),
-        discovery=urls[0],
+        discovery=",".join(_urls(file.discovery)),
         public_address=file.public_address,
         public_address_v6=file.public_address_v6,
         local_address=file.local_address,
@@ -225,8 +225,6 @@ def _config(file: _File, key: SecretKey | None) -> ServerConfig:
         max_relayed_streams=file.max_relayed_streams,
     )
     warnings = []
-    if len(urls) > 1:
-        warnings.append(f"discovery: of {len(urls)} only the first is used, {urls[0]}")
     if interval >= LONGEST_INTERVAL:
         warnings.append(
             f"update_interval: after {LONGEST_INTERVAL} s of silence a discovery forgets a server,"

@@ -51,6 +51,16 @@ def health_of(server: Server) -> dict[str, object]:
         "public_address": server.options.public_address,
         "sessions": len(server.routes),
         "streams": server.metrics.streams_now,
+        "links": [
+            {
+                "public_key": str(link.pk),
+                "dialed_here": link.dialed_here,
+                "round_trip_ms": round(1000 * (link.session.connection.round_trip or 0), 3),
+                "streams": link.session.connection.stream_count,
+            }
+            for link in server.peers
+        ],
+        "servers_known": server.peers.wanted,
         "draining": server.is_draining,
     }
 

@@ -27,6 +27,7 @@ from dmsg_trio._errors import HandshakeFault
 from dmsg_trio._net.session import Session
 from dmsg_trio._net.splice import Splice
 
+from ._peers import Peers
 from ._routes import Routes
 
 
@@ -53,6 +54,7 @@ class ServerMetrics(Collector):
         self._sessions: set[Session] = set()
         self._splices: set[Splice] = set()
         self._idle = trio.lowlevel.ParkingLot()
+        self.peers: Peers | None = None  # of a server that has links
         self._sessions_accepted = 0
         self._streams_relayed = 0
         self._refusals: Counter[str] = Counter()
@@ -124,6 +126,7 @@ class ServerMetrics(Collector):
         yield from self._of_sessions()
         yield from self._of_streams()
         yield from self._of_bytes()
+        yield from self._of_links()
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
@@ -164,6 +167,34 @@ class ServerMetrics(Collector):
             "vm_stream_fail", "Sum of the streams refused", self._refusals.total() + by_mux
         )
 
+    def _of_links(self) -> Iterator[Metric]:
+        """Servers are public, so their keys may be labels."""
+        if self.peers is None:
+            return
+        links, wanted = list(self.peers), self.peers.wanted
+        yield _gauge("peer_links", "Links to other servers now", len(links))
+        yield _gauge("peer_servers", "Other servers that are known", wanted)
+        yield _gauge("mesh_completeness", "Links per known server", len(links) / max(1, wanted))
+        yield _counter(
+            "peer_reconnects", "Links dialed anew since the start", self.peers.reconnects
+        )
+        connections = {str(link.pk): link.session.connection for link in links}
+        yield _by_peer(
+            "peer_round_trip_seconds",
+            "Latest round trip of the link",
+            {pk: each.round_trip or 0.0 for pk, each in connections.items()},
+        )
+        yield _by_peer(
+            "peer_streams",
+            "Streams on the link now",
+            {pk: each.stream_count for pk, each in connections.items()},
+        )
+        yield _by_peer(
+            "peer_received_bytes",
+            "Bytes that came over the link since it began",
+            {pk: each.received for pk, each in connections.items()},
+        )
+
     def _of_bytes(self) -> Iterator[Metric]:
         connections = [session.connection for session in self._sessions]
         received = self._received + sum(each.received for each in connections)
@@ -188,6 +219,13 @@ def _by_reason(name: str, text: str, counts: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily(f"dmsg_server_{name}", text, labels=["reason"])
     for reason, count in counts.items():
         family.add_metric([reason], count)
+    return family
+
+
+def _by_peer(name: str, text: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"dmsg_server_{name}", text, labels=["server"])
+    for pk, value in values.items():
+        family.add_metric([pk], value)
     return family
 
 

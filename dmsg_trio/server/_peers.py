@@ -59,7 +59,6 @@ class Link:
 
     session: Session
     dialed_here: bool
-    relayed: int = 0  # streams that came over it since it began
 
     @property
     def pk(self) -> PublicKey:

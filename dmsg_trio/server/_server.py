@@ -90,6 +90,7 @@ class Server:
             serve_stream=self._serve_stream,
             wall_clock=wall_clock,
         )
+        self.metrics.peers = self.peers
         whereabouts = Whereabouts(discovery, self.peers)
         self._relay = Relay(
             sk,

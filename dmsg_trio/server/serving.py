@@ -15,7 +15,7 @@ import trio
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.tcp import listen_tcp, parse_host_port
-from dmsg_trio.discovery import HttpDiscovery
+from dmsg_trio.discovery import open_discovery
 from dmsg_trio.discovery.serving import serve_tcp
 
 from ._config import Peer, ServerConfig, load_config, parse_config
@@ -42,7 +42,7 @@ async def serve_from_config(
     for warning in config.warnings:
         logger.warning("%s", warning)
     async with AsyncExitStack() as stack:
-        discovery = await stack.enter_async_context(HttpDiscovery(config.discovery))
+        discovery = await stack.enter_async_context(open_discovery(config.discovery))
         listeners = await _listen(stack, "local_address", config.local_address)
         server = Server(
             config.secret_key,

@@ -45,6 +45,17 @@ async def test_servers_link_up_by_themselves_one_link_a_pair(autojump_clock: Moc
             assert len(server.routes) == 0, "links are not clients"
 
 
+async def test_a_server_tells_of_its_links(autojump_clock: MockClock) -> None:
+    async with Network(servers=3) as network:
+        await trio.sleep(MESH_TIME)
+        server = network.servers[0]
+        text = server.metrics.text().decode()
+        assert "dmsg_server_peer_links 2.0" in text
+        assert "dmsg_server_mesh_completeness 1.0" in text
+        for other in network.servers[1:]:
+            assert f'dmsg_server_peer_round_trip_seconds{{server="{other.pk}"}}' in text
+
+
 async def test_clients_of_two_servers_reach_each_other(autojump_clock: MockClock) -> None:
     async with Network(servers=1) as network, network.client() as a:
         first = network.servers[0]

@@ -111,10 +111,10 @@ def test_an_address_of_ipv6_is_a_setting_of_its_own() -> None:
 @pytest.mark.parametrize(
     "urls", ["http://a.test, http://b.test", ["http://a.test", "http://b.test"]]
 )
-def test_of_several_discoveries_the_first_counts(urls: object) -> None:
+def test_several_discoveries_are_all_used(urls: object) -> None:
     config = parse_config(file(discovery=urls))
-    assert config.discovery == "http://a.test"
-    assert config.warnings == ("discovery: of 2 only the first is used, http://a.test",)
+    assert config.discovery == "http://a.test,http://b.test"
+    assert not config.warnings
 
 
 def test_unknown_settings_are_named() -> None:

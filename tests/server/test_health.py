@@ -74,6 +74,8 @@ async def test_health_has_the_members_of_the_reference_and_more(autojump_clock: 
             "public_address": "server-0.test:8081",
             "sessions": 2,
             "streams": 1,
+            "links": [],
+            "servers_known": 0,
             "draining": False,
         }
 
