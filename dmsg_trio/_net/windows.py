@@ -42,6 +42,7 @@ class ReceiveWindow:
     size: int = INITIAL_WINDOW
     granted_at: float = 0.0  # when our last grant was sent
     _granted: bool = False
+    _closed: bool = False
     _to_edge: int = INITIAL_WINDOW  # bytes the peer could send before our last grant reached it
 
     def received(self, size: int) -> None:
@@ -57,7 +58,8 @@ class ReceiveWindow:
         """Note that the reader waited ``duration`` seconds until ``now`` while `is_waiting_for_path`."""
         # Who sends a little now and then stands at the edge by chance, long after our grant.
         is_path = duration >= max(SHORTEST_WAIT, (now - self.granted_at) / LONGEST_CYCLE)
-        if is_path and self.size < LARGEST_WINDOW and self.budget.take(self.size):
+        may_grow = self.size < LARGEST_WINDOW and not self._closed
+        if is_path and may_grow and self.budget.take(self.size):
             self.size *= 2
 
     def due(self, outstanding: int, buffered: int) -> int:
@@ -71,5 +73,6 @@ class ReceiveWindow:
 
     def close(self) -> None:
         """Give back to the budget what this window grew by."""
+        self._closed = True
         self.budget.left += self.size - INITIAL_WINDOW
         self.size = INITIAL_WINDOW
