@@ -11,8 +11,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from dmsg_trio._address import Address
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.handshake import initiate
+from dmsg_trio._net.mux import MuxConnection
 from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session
+from dmsg_trio._wire import yamux
 from dmsg_trio._wire.frames import ObjectSealer, frame_object
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio._wire.objects import PeerAnnounce, SignedObject, StreamRequest, StreamResponse
@@ -281,9 +283,16 @@ async def test_a_bug_in_one_session_is_logged_once_and_harms_nobody_else(
             server = network.servers[0]
             session = server.routes.find(a.pk) if whose == "server" else a.sessions[server.pk]
             assert session is not None
-            monkeypatch.setattr(session.connection, "_dispatch", lambda _: 1 / 0)
-            session.connection.ping()
-            await session.connection.closed.wait()
+            faulty, dispatch = session.connection, MuxConnection._dispatch
+
+            def fail(connection: MuxConnection, event: yamux.Event) -> None:
+                if connection is faulty:
+                    raise ZeroDivisionError
+                dispatch(connection, event)
+
+            monkeypatch.setattr(MuxConnection, "_dispatch", fail)
+            faulty.ping()
+            await faulty.closed.wait()
             await trio.sleep(5)
             faults = [each for each in caplog.records if each.levelno >= logging.ERROR]
             assert len(faults) == 1
