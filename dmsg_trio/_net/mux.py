@@ -51,6 +51,39 @@ class StreamSink(Protocol):
 class MuxConnection:
     """One carrier with many streams. It lives as long as `run`."""
 
+    # A server has thousands of these.
+    __slots__ = (
+        "_arrival",
+        "_closed_here",
+        "_first_data",
+        "_gone",
+        "_heard_at",
+        "_incoming",
+        "_is_broken",
+        "_is_in_batch",
+        "_lingering",
+        "_ping_sent",
+        "_pong_owed",
+        "_scope",
+        "_sinks",
+        "_touched",
+        "_want_room",
+        "_writing",
+        "carrier",
+        "close_reason",
+        "closed",
+        "credit_lent",
+        "max_unread",
+        "outbox",
+        "received",
+        "room",
+        "round_trip",
+        "unread",
+        "was_sent_away",
+        "window_budget",
+        "yamux",
+    )
+
     def __init__(
         self,
         carrier: Carrier,

@@ -27,6 +27,17 @@ _PREFIX: Final = struct.Struct(">H")
 class Session:
     """One established connection. It lives as long as `run`."""
 
+    __slots__ = (
+        "_opener",
+        "_sealer",
+        "began",
+        "connection",
+        "is_initiator",
+        "is_post_quantum",
+        "relays_across",
+        "remote_pk",
+    )
+
     def __init__(self, established: Established, *, max_unread: int = MAX_UNREAD) -> None:
         self.remote_pk: PublicKey = established.remote_pk
         self.is_initiator = established.is_initiator
