@@ -42,6 +42,7 @@ from dmsg_trio._wire.yamux import (
 STEPS: Final = 80  # rules in one example
 MAX_OPENED: Final = 4  # streams of one side in one example, so that rules meet on the same ones
 PATTERN: Final = random.Random(0).randbytes(2**20)  # so that no byte is at home in two places
+ROUNDS: Final = 50  # an answer to an answer is the most that two sound ends say
 
 SIDES = st.sampled_from(["client", "server"])
 SIZES = st.integers(0, 40) | st.integers(0, INITIAL_WINDOW) | st.just(2**32)
@@ -228,10 +229,14 @@ class YamuxMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         self.collect()
-        while any(self.in_flight.values()):
+        for _ in range(ROUNDS):
+            if not any(self.in_flight.values()):
+                break
             for side in self.sides:
                 self.deliver_piece(side, 2**32)
             self.collect()
+        else:
+            pytest.fail(f"still talking after {ROUNDS} rounds")
         self.check_quiescence()
 
     # ---- what must come out ----
