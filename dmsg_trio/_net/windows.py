@@ -17,6 +17,7 @@ LARGEST_WINDOW: Final = 16 * 1024 * 1024  # of one stream: 160 MB/s at 100 ms
 SESSION_BUDGET: Final = 64 * 1024 * 1024  # what the windows of a session may grow by, in all
 SHORTEST_WAIT: Final = 0.001  # seconds; less than this is the scheduler, not the path
 LONGEST_CYCLE: Final = 8  # times the wait, since our grant: the wait is what limits the peer
+FASTEST: Final = 500e6  # bytes per second that no path carries: a wait that is short for the window
 EDGE: Final = 2 * 4096  # a sender stops here when no whole Noise frame fits any more
 
 
@@ -57,7 +58,8 @@ class ReceiveWindow:
     def waited(self, duration: float, now: float) -> None:
         """Note that the reader waited ``duration`` seconds until ``now`` while `is_waiting_for_path`."""
         # Who sends a little now and then stands at the edge by chance, long after our grant.
-        is_path = duration >= max(SHORTEST_WAIT, (now - self.granted_at) / LONGEST_CYCLE)
+        in_cycle = (now - self.granted_at) / LONGEST_CYCLE
+        is_path = duration >= max(SHORTEST_WAIT, self.size / FASTEST, in_cycle)
         may_grow = self.size < LARGEST_WINDOW and not self._closed
         if is_path and may_grow and self.budget.take(self.size):
             self.size *= 2
