@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable
 
+import h11
 import pytest
 import trio
 from trio.testing import MockClock, check_half_closeable_stream, wait_all_tasks_blocked
@@ -396,4 +397,39 @@ async def test_a_listener_serves_as_trio_listeners_do(autojump_clock: MockClock)
             async with await a.open_stream(b.pk, 7) as stream:
                 await _send_and_end(stream, b"hello")
                 assert await receive_all(stream) == b"hello"
+        nursery.cancel_scope.cancel()
+
+
+async def test_http_runs_over_a_stream(autojump_clock: MockClock) -> None:
+    page = os.urandom(300_000)
+
+    async def serve(stream: DmsgStream) -> None:
+        async with stream:
+            http = h11.Connection(h11.SERVER)
+            while not isinstance(await next_event(http, stream), h11.EndOfMessage):
+                pass
+            head = h11.Response(status_code=200, headers=[("Content-Length", str(len(page)))])
+            for part in (head, h11.Data(data=page), h11.EndOfMessage()):
+                await stream.send_all(http.send(part) or b"")
+
+    async def next_event(
+        http: h11.Connection, stream: DmsgStream
+    ) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        while (event := http.next_event()) is h11.NEED_DATA:
+            http.receive_data(bytes(await stream.receive_some()))
+        return event
+
+    async with two_clients() as (_, a, b), trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, [b.listen(80)])
+        await wait_all_tasks_blocked()
+        async with await a.open_stream(b.pk, 80) as stream:
+            http = h11.Connection(h11.CLIENT)
+            request = h11.Request(method="GET", target="/", headers=[("Host", "b")])
+            for part in (request, h11.EndOfMessage()):
+                await stream.send_all(http.send(part) or b"")
+            body = bytearray()
+            while not isinstance(event := await next_event(http, stream), h11.EndOfMessage):
+                if isinstance(event, h11.Data):
+                    body += event.data
+            assert body == page
         nursery.cancel_scope.cancel()
