@@ -261,6 +261,7 @@ class MuxConnection:
                     self._ping_sent = None
             case yamux.GoneAway(code):
                 self.was_sent_away = True
+                self._arrival.unpark_all()
                 if code != GoAwayCode.NORMAL:
                     self._end(f"the peer went away with code {code}")
             case yamux.ProtocolViolated(error):
@@ -276,11 +277,16 @@ class MuxConnection:
         stream = MuxStream(self, state)
         self._sinks[state.stream_id] = stream
         self._incoming.append(stream)
-        self._arrival.unpark()
+        self._arrival.unpark_all()
 
     async def wait_heard(self) -> None:
         """Wait for the first bytes of the peer, or the end of the connection."""
         while not (self.received or self.closed.is_set()):
+            await self._arrival.park()
+
+    async def wait_sent_away(self) -> None:
+        """Wait until the peer wants no more streams, or the connection has ended."""
+        while not (self.was_sent_away or self.closed.is_set()):
             await self._arrival.park()
 
     async def accept(self) -> MuxStream | None:

@@ -96,7 +96,9 @@ class Client:
         await self._registration.done.wait()
 
     def _entry(self) -> Entry | None:
-        servers = tuple(self._keeper.open)
+        servers = tuple(
+            pk for pk, session in self._keeper.open.items() if session.connection.is_open
+        )
         if not servers:
             return None  # whoever asks is better served by what the discovery has
         return Entry(pk=self.pk, timestamp=0, client=ClientInfo(servers))

@@ -160,7 +160,8 @@ class SessionKeeper:
         if self._min_sessions == 0:
             return sum(not self._is_busy(entry.pk) for entry in self._offered)
         hopeful = sum(dial.since + STAGGER > now for dial in self._dials.values())
-        return max(0, self._min_sessions - len(self.open) - hopeful)
+        lasting = sum(session.connection.is_open for session in self.open.values())
+        return max(0, self._min_sessions - lasting - hopeful)
 
     def _next_look(self) -> float:
         """When to decide again if nothing happens before."""
@@ -236,6 +237,7 @@ class SessionKeeper:
             if await shows_life(session):
                 self._opened(dial, session)
                 nursery.start_soon(_learn_what_it_can, session)
+                nursery.start_soon(self._look_elsewhere_when_sent_away, session)
                 while stream := await connection.accept():
                     nursery.start_soon(self._serve, session, stream)
                 self._ended(session)
@@ -265,6 +267,14 @@ class SessionKeeper:
         dial.finish()
         self._on_change()
         self._tell()
+
+    async def _look_elsewhere_when_sent_away(self, session: Session) -> None:
+        """Begin with another session before a server that drains is gone."""
+        await session.connection.wait_sent_away()
+        if not session.connection.closed.is_set():
+            logger.info("server %s takes no new streams", session.remote_pk)
+            self._on_change()
+            self._tell()
 
     def _ended(self, session: Session) -> None:
         pk, reason = session.remote_pk, session.connection.close_reason

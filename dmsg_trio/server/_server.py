@@ -39,6 +39,9 @@ logger = logging.getLogger("dmsg_trio.server")
 
 MAX_SESSIONS: Final = 2048  # that the entry promises; twice as many are taken at the most
 MAX_HANDSHAKES_PER_SOURCE: Final = 64  # under way at once from one address
+MAX_UNREAD: Final = (
+    8 * 1024 * 1024
+)  # bytes of one session that streams bring before they are joined
 TENTATIVE_TIME: Final = 2  # seconds in which the session of a server's key may announce itself
 DRAIN_TIME: Final = 10  # seconds that running streams have to finish in
 
@@ -205,7 +208,7 @@ class Server:
         if self._drain_wanted.is_set():  # since the handshake began
             self.metrics.handshake_failed(Rejection.DRAINING)
             return
-        await self._serve_session(Session(established))
+        await self._serve_session(Session(established, max_unread=MAX_UNREAD))
 
     @contextmanager
     def _handshaking(self, source: str) -> Iterator[None]:

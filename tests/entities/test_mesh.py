@@ -107,3 +107,21 @@ async def test_a_dial_tries_the_three_tiers_in_order_and_names_them(
     assert caught.value.code == 202
     tried = [(attempt.tier, attempt.server) for attempt in caught.value.attempts]
     assert tried == [(1, zero), (2, one), (3, str(ghost_server.pk))]
+
+
+async def test_a_client_moves_before_a_draining_server_is_gone(autojump_clock: MockClock) -> None:
+    async with Network(servers=2) as network, network.client() as a, network.client() as b:
+        await trio.sleep(MESH_TIME)
+        leaving = server_of(network, a)
+        async with b.listen(80) as listener:
+            near = await a.open_stream(b.pk, 80)
+            far = await listener.accept()
+            leaving.drain()
+            await trio.sleep(5)
+            assert any(pk != leaving.pk for pk in a.sessions), "a new session, before it is gone"
+            entry = await network.discovery.entry(a.pk)
+            assert leaving.pk not in entry.delegated_servers
+            await near.send_all(b"what runs goes on")
+            assert await far.receive_some() == b"what runs goes on"
+            again = await a.open_stream(b.pk, 80)
+            assert again.server_pk != leaving.pk

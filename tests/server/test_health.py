@@ -167,6 +167,7 @@ async def test_streams_that_are_reset_unread_are_counted(autojump_clock: MockClo
         (server,) = network.servers
         async with network.client() as a:
             connection = a.sessions[server.pk].connection
+            await trio.sleep(5)  # the client's own first stream is over
             streams = [connection.open_stream() for _ in range(ACCEPT_BACKLOG + 7)]
             connection.flush()
             await wait_all_tasks_blocked()
