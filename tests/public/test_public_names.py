@@ -45,6 +45,7 @@ def test_importing_the_package_imports_nothing_slow() -> None:
 
 def test_the_version_of_the_changelog_is_that_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] in (ROOT / "CHANGELOG.md").read_text() or "## Unreleased" in (
-        ROOT / "CHANGELOG.md"
-    ).read_text()
+    assert (
+        project["version"] in (ROOT / "CHANGELOG.md").read_text()
+        or "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+    )
