@@ -39,7 +39,6 @@ logger = logging.getLogger("dmsg_trio.server")
 
 MAX_SESSIONS: Final = 2048  # that the entry promises; twice as many are taken at the most
 MAX_HANDSHAKES_PER_SOURCE: Final = 64  # under way at once from one address
-MAX_UNREAD: Final = (
     8 * 1024 * 1024
 )  # bytes of one session that streams bring before they are joined
 TENTATIVE_TIME: Final = 2  # seconds in which the session of a server's key may announce itself
@@ -208,7 +207,7 @@ class Server:
         if self._drain_wanted.is_set():  # since the handshake began
             self.metrics.handshake_failed(Rejection.DRAINING)
             return
-        await self._serve_session(Session(established, max_unread=MAX_UNREAD))
+        await self._serve_session(Session(established))
 
     @contextmanager
     def _handshaking(self, source: str) -> Iterator[None]:
