@@ -39,8 +39,6 @@ logger = logging.getLogger("dmsg_trio.server")
 
 MAX_SESSIONS: Final = 2048  # that the entry promises; twice as many are taken at the most
 MAX_HANDSHAKES_PER_SOURCE: Final = 64  # under way at once from one address
-    8 * 1024 * 1024
-)  # bytes of one session that streams bring before they are joined
 TENTATIVE_TIME: Final = 2  # seconds in which the session of a server's key may announce itself
 DRAIN_TIME: Final = 10  # seconds that running streams have to finish in
 
