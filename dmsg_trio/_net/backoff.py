@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FIRST_DELAY: Final = 0.5  # seconds
-LONGEST_DELAY: Final = 30.0
+LONGEST_DELAY: Final = 15.0  # so that two that wait for each other are well within 30 s
 
 _random = secrets.SystemRandom()
 

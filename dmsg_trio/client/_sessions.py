@@ -30,7 +30,8 @@ logger = logging.getLogger("dmsg_trio.client")
 
 STAGGER: Final = 0.5  # seconds after which a dial that hangs no longer counts as one
 LIST_PAUSE: Final = 1  # seconds between two looks at the list of servers, growing to
-LIST_AGE: Final = 60  # while they do not help; who wants all servers looks as often as this
+LIST_AGE: Final = 60  # while they do not help; who wants all servers looks as often as this,
+LONELY_AGE: Final = 15  # and who has no session at all more often
 HEALTHY_AFTER: Final = 10  # seconds of life after which earlier failures are forgotten
 
 # A server that sends us away has a newer session of our key, or goes down. The first time we come
@@ -203,6 +204,7 @@ class SessionKeeper:
             known = {entry.pk for entry in self._offered}
             self._trouble = {pk: each for pk, each in self._trouble.items() if pk in known}
             self._tell()
+            looks.longest = LIST_AGE if self.open else LONELY_AGE
             delay = looks.next_delay()
             if not self._offered:
                 logger.warning("no server has room, next look in %.1f s", delay)
