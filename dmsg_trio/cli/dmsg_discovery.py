@@ -31,14 +31,14 @@ from dmsg_trio.discovery.serving import (
 )
 
 from ._options import KeyOptions, LogOptions, spread
-from ._run import call, run
+from ._run import call, program, run
 
 logger = logging.getLogger(__name__)
 
 DMSG_PORT: Final = 80
 MINUTE: Final = 60_000_000_000  # nanoseconds
 
-app = typer.Typer(add_completion=False)
+app = program()
 
 
 def main() -> NoReturn:
