@@ -44,6 +44,12 @@ if __name__ == "__main__":
     options = parser.parse_args()
     sk = dmsg_trio.load_identity(options.identity) if options.identity else None
     try:
-        trio.run(main, sk, options.discovery, options.port)
+        trio.run(
+            main,
+            sk,
+            options.discovery,
+            options.port,
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
     except* KeyboardInterrupt:
         print("done")

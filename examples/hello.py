@@ -39,6 +39,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Say hello over dmsg.")
     parser.add_argument("--discovery", default="http://127.0.0.1:9090")
     try:
-        trio.run(main, parser.parse_args().discovery)
+        trio.run(
+            main, parser.parse_args().discovery, restrict_keyboard_interrupt_to_checkpoints=True
+        )
     except* KeyboardInterrupt:
         pass

@@ -53,6 +53,8 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=80)
     options = parser.parse_args()
     try:
-        trio.run(main, options.discovery, options.port)
+        trio.run(
+            main, options.discovery, options.port, restrict_keyboard_interrupt_to_checkpoints=True
+        )
     except* KeyboardInterrupt:
         pass

@@ -41,6 +41,10 @@ async def main() -> None:
 
 if __name__ == "__main__":
     try:
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(
+            main,
+            clock=trio.testing.MockClock(autojump_threshold=0),
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
     except* KeyboardInterrupt:
         pass

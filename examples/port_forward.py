@@ -49,6 +49,12 @@ if __name__ == "__main__":
     parser.add_argument("--discovery", default="http://127.0.0.1:9090")
     options = parser.parse_args()
     try:
-        trio.run(main, options.remote, options.discovery, options.listen)
+        trio.run(
+            main,
+            options.remote,
+            options.discovery,
+            options.listen,
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
     except* KeyboardInterrupt:
         pass

@@ -71,6 +71,6 @@ async def send_and_receive(url: str) -> None:
 
 if __name__ == "__main__":
     try:
-        trio.run(main)
+        trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
     except* KeyboardInterrupt:
         pass
