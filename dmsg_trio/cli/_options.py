@@ -174,7 +174,7 @@ def spread(command: Callable[P, R]) -> Callable[P, R]:
         flat += _options_of(groups[each.name]) if each.name in groups else [each]
     flat = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in flat]
     # Typer looks at both.
-    setattr(called, "__signature__", inspect.Signature(flat))  # noqa: B010
+    setattr(called, "__signature__", inspect.Signature(flat))  # noqa: B010 - mypy knows no such attribute
     called.__annotations__ = {each.name: each.annotation for each in flat}
     return called
 
