@@ -16,15 +16,17 @@ import trio
 
 from dmsg_trio._wire.yamux import Buffer, StreamState
 
+from .blocks import copied
 from .conflict import ConflictDetector
 from .windows import ReceiveWindow
 
 if TYPE_CHECKING:
     from .mux import MuxConnection, StreamSink
 
-CHUNK: Final = 64 * 1024  # what a stream sends in one frame, before the others have their turn
+CHUNK: Final = 256 * 1024  # what a stream sends in one frame, before the others have their turn
 FRAMES_IN_A_ROW: Final = 4  # after which a busy sender gives way to other tasks
 SMALL: Final = 2048  # pieces below this are kept together: each has its own cost in memory
+NOTHING: Final = memoryview(b"")
 
 
 class MuxStream(trio.abc.HalfCloseableStream):
@@ -33,7 +35,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
     def __init__(self, connection: MuxConnection, state: StreamState) -> None:
         self.connection = connection
         self.state = state
-        self._chunks: deque[Buffer] = deque()
+        self._chunks: deque[memoryview] = deque()
         self._buffered = 0
         self._window = ReceiveWindow(connection.window_budget)
         self._arrival = trio.lowlevel.ParkingLot()
@@ -54,9 +56,9 @@ class MuxStream(trio.abc.HalfCloseableStream):
             self.fail(f"{self.connection.unread} bytes of this session are unread, and more came")
             return
         if size < SMALL and self._chunks and len(self._chunks[-1]) < SMALL:
-            self._chunks[-1] = b"".join([self._chunks[-1], *chunks])
+            self._chunks[-1] = memoryview(b"".join([self._chunks[-1], *chunks]))
         else:
-            self._chunks.append(b"".join(chunks))
+            self._chunks += copied(chunks, size)
         self._count_unread(size)
         self._window.received(size)
         self._arrival.unpark_all()
@@ -163,14 +165,17 @@ class MuxStream(trio.abc.HalfCloseableStream):
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed on this side")
 
-    async def receive_piece(self, max_bytes: int | None = None) -> Buffer:
-        """Wait for bytes and take the first piece of them, as it arrived; empty is the end."""
+    async def receive_piece(self, max_bytes: int | None = None) -> memoryview:
+        """Wait for bytes and take the first piece of them; empty is the end.
+
+        Who has taken all of a piece may `give_back` it.
+        """
         while True:
             self.check_receivable()
             if self._chunks:
                 return self.take_piece(max_bytes)
             if self.state.remote_ended:
-                return b""
+                return NOTHING
             if self._broken:
                 raise trio.BrokenResourceError(self._broken)
             await self._wait_for_data()
@@ -184,14 +189,14 @@ class MuxStream(trio.abc.HalfCloseableStream):
         now = trio.current_time()
         self._window.waited(now - since, now)
 
-    def take_piece(self, max_bytes: int | None = None) -> Buffer:
+    def take_piece(self, max_bytes: int | None = None) -> memoryview:
         """Take the first piece that waits here; empty if none does. The peer gets credit for it."""
         if not self._chunks:
-            return b""
+            return NOTHING
         piece = self._chunks.popleft()
         if max_bytes is not None and len(piece) > max_bytes:
-            self._chunks.appendleft(memoryview(piece)[max_bytes:])
-            piece = memoryview(piece)[:max_bytes]
+            self._chunks.appendleft(piece[max_bytes:])
+            piece = piece[:max_bytes]
         self._count_unread(-len(piece))
         self._give_credit()
         return piece
@@ -203,8 +208,8 @@ class MuxStream(trio.abc.HalfCloseableStream):
     def _give_credit(self) -> None:
         if self.state.remote_ended or self._broken:
             return
-        if due := self._window.due(self.state.receive_window, self._buffered):
-            self._window.granted_at = trio.current_time()
+        now = trio.current_time()
+        if due := self._window.due(self.state.receive_window, self._buffered, now):
             self.connection.yamux.grant(self.state, due)
             self.connection.flush()
 

@@ -14,6 +14,7 @@ import trio
 
 from dmsg_trio._wire.yamux import Buffer
 
+from .blocks import copied, give_back
 from .carriers import Carrier
 
 HIGH_WATER: Final = 1024 * 1024  # unsent bytes above which streams wait and grants are held back
@@ -29,7 +30,7 @@ class Outbox:
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
-        self._kept: deque[Buffer] | None = None  # made when needed: most never are
+        self._kept: deque[memoryview] | None = None  # made when needed: most never are
         self._wanted = trio.lowlevel.ParkingLot()
         self.size = 0  # bytes kept
         self.sent = 0  # bytes that went out
@@ -46,12 +47,11 @@ class Outbox:
         """
         taken = 0 if self.size else self._carrier.send_now(chunks)
         self.sent += taken
-        rest = b"".join(_after(chunks, taken))
-        if rest:
+        if rest := sum(map(len, chunks)) - taken:
             if self._kept is None:
                 self._kept = deque()
-            self._kept.append(rest)
-            self.size += len(rest)
+            self._kept += copied(_after(chunks, taken), rest)
+            self.size += rest
             self._wanted.unpark()
 
     async def send_kept(self) -> None:
@@ -70,9 +70,10 @@ class Outbox:
         while sent:
             first = self._kept.popleft()
             if len(first) > sent:
-                self._kept.appendleft(memoryview(first)[sent:])
+                self._kept.appendleft(first[sent:])
                 break
             sent -= len(first)
+            give_back(first)
 
 
 def _after(chunks: list[Buffer], taken: int) -> list[Buffer]:

@@ -24,8 +24,9 @@ from dmsg_trio._wire.frames import (
 from dmsg_trio._wire.hybrid import TransportKeys
 from dmsg_trio._wire.yamux import Buffer
 
+from .blocks import give_back
 from .conflict import ConflictDetector
-from .mux_stream import FRAMES_IN_A_ROW, MuxStream, check_max_bytes
+from .mux_stream import FRAMES_IN_A_ROW, NOTHING, MuxStream, check_max_bytes
 
 RECEIVE_BATCH: Final = 256 * 1024  # sealed bytes that one receive_some opens at the most
 
@@ -107,31 +108,32 @@ class DmsgStream(trio.abc.HalfCloseableStream):
                 self._plaintext = memoryview(plaintext)
                 return self._take(max_bytes)
 
-    async def _receive_batch(self) -> list[Buffer]:
+    async def _receive_batch(self) -> list[memoryview]:
         """Wait for one piece, and take all that lie behind it, up to a limit; empty at the end."""
-        piece = await self._mux.receive_piece(RECEIVE_BATCH)
+        piece = await self._mux.receive_piece()
         pieces = []
         size = 0
         while piece:
             pieces.append(piece)
             size += len(piece)
-            piece = self._mux.take_piece(RECEIVE_BATCH - size) if size < RECEIVE_BATCH else b""
+            piece = self._mux.take_piece() if size < RECEIVE_BATCH else NOTHING
         return pieces
 
-    def _open_untrusted(self, pieces: list[Buffer]) -> bytes | bytearray | None:
+    def _open_untrusted(self, pieces: list[memoryview]) -> bytearray | None:
         """Open what arrived; None is the end of the stream."""
         if not pieces:
             if self._opener.partial:
                 raise trio.BrokenResourceError("the stream ended within a frame")
             return None
         try:
-            if len(pieces) == 1:
-                return self._opener.open_untrusted(pieces[0])
-            return b"".join([self._opener.open_untrusted(piece) for piece in pieces])
+            opened = self._opener.open_untrusted(*pieces)
         except RemoteProtocolError as error:
             reason = f"what arrived is not what was sent: {error}"
             self._mux.fail(reason)
             raise trio.BrokenResourceError(reason) from error
+        for piece in pieces:
+            give_back(piece)
+        return opened
 
     def _take(self, max_bytes: int | None) -> bytes:
         size = len(self._plaintext) if max_bytes is None else max_bytes

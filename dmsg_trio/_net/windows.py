@@ -9,6 +9,7 @@ never makes it grow. The growth of all streams of a session comes out of one bud
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from dmsg_trio._wire.yamux import INITIAL_WINDOW
@@ -41,10 +42,9 @@ class ReceiveWindow:
 
     budget: WindowBudget
     size: int = INITIAL_WINDOW
-    granted_at: float = 0.0  # when our last grant was sent
-    _granted: bool = False
+    _granted_at: float = -inf  # when our last grants were sent; those of one moment count as one
     _closed: bool = False
-    _to_edge: int = INITIAL_WINDOW  # bytes the peer could send before our last grant reached it
+    _to_edge: int = INITIAL_WINDOW  # bytes the peer could send before our last grants reached it
 
     def received(self, size: int) -> None:
         """Note that ``size`` bytes arrived."""
@@ -53,24 +53,25 @@ class ReceiveWindow:
     @property
     def is_waiting_for_path(self) -> bool:
         """Whether the peer can only go on when a grant that is under way has reached it."""
-        return self._granted and 0 <= self._to_edge < EDGE
+        return self._granted_at > -inf and 0 <= self._to_edge < EDGE
 
     def waited(self, duration: float, now: float) -> None:
         """Note that the reader waited ``duration`` seconds until ``now`` while `is_waiting_for_path`."""
         # Who sends a little now and then stands at the edge by chance, long after our grant.
-        in_cycle = (now - self.granted_at) / LONGEST_CYCLE
+        in_cycle = (now - self._granted_at) / LONGEST_CYCLE
         is_path = duration >= max(SHORTEST_WAIT, self.size / FASTEST, in_cycle)
         may_grow = self.size < LARGEST_WINDOW and not self._closed
         if is_path and may_grow and self.budget.take(self.size):
             self.size *= 2
 
-    def due(self, outstanding: int, buffered: int) -> int:
-        """Say what to grant now: nothing, until half of the window is used and read."""
+    def due(self, outstanding: int, buffered: int, now: float) -> int:
+        """Say what to grant ``now``: nothing, until half of the window is used and read."""
         held = outstanding + buffered
         if 2 * held > self.size:
             return 0
-        self._granted = True
-        self._to_edge = outstanding
+        if now - self._granted_at > SHORTEST_WAIT:
+            self._granted_at = now
+            self._to_edge = outstanding
         return self.size - held
 
     def close(self) -> None:

@@ -83,6 +83,17 @@ async def test_all_windows_of_a_session_grow_out_of_one_budget(autojump_clock: M
         nursery.cancel_scope.cancel()
 
 
+def test_grants_of_one_moment_count_as_one() -> None:
+    window = ReceiveWindow(WindowBudget())
+    window.received(INITIAL_WINDOW)
+    half = window.due(0, INITIAL_WINDOW // 2, now=1.0)
+    assert half == INITIAL_WINDOW // 2
+    assert window.due(half, 0, now=1.0) == INITIAL_WINDOW // 2
+    assert window.is_waiting_for_path
+    window.waited(0.1, now=1.1)
+    assert window.size == 2 * INITIAL_WINDOW
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 400_000), st.integers(0, 400_000), st.floats(0, 1))),
 )
@@ -91,15 +102,16 @@ def test_what_is_granted_and_unread_never_exceeds_the_window(
 ) -> None:
     budget = WindowBudget()
     window = ReceiveWindow(budget)
-    outstanding, buffered = INITIAL_WINDOW, 0
+    outstanding, buffered, now = INITIAL_WINDOW, 0, 0.0
     for arriving, read, wait in steps:
+        now += wait
         size = min(arriving, outstanding)
         outstanding, buffered = outstanding - size, buffered + size
         window.received(size)
         buffered -= min(read, buffered)
         if window.is_waiting_for_path and not buffered:
-            window.waited(wait, wait)
-        outstanding += window.due(outstanding, buffered)
+            window.waited(wait, now)
+        outstanding += window.due(outstanding, buffered, now)
         assert outstanding + buffered <= window.size <= LARGEST_WINDOW
         assert budget.left + window.size - INITIAL_WINDOW == SESSION_BUDGET
     window.close()
