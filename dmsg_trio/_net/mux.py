@@ -131,21 +131,18 @@ class MuxConnection:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
+                nursery.start_soon(self._keep_alive)
                 try:
-                    await self._live()
+                    with self._scope:
+                        await self._read()
                 finally:
                     self._finish()
+                    nursery.cancel_scope.cancel()
                     if self._closed_here:
                         await self._take_leave()
                     self._writing.cancel()
         finally:
             await self.carrier.aclose()
-
-    async def _live(self) -> None:
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_alive)
-                await self._read()
 
     async def _take_leave(self) -> None:
         """Send what is left, and let the peer close first.
