@@ -1,0 +1,157 @@
+"""What came of it: counted while it happens, judged and printed at the end."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.client import DIAL_LIMIT
+from tests.chaos.lines import Dialed, Moved, Resting
+
+WELL_WITHIN: Final = 30  # seconds after the last fault
+SLACK: Final = 3  # seconds by which a busy machine may be late
+PARTICULARS: Final = re.compile(r"0[23][0-9a-f]{64}|[0-9.]+:[0-9]+|[0-9]+[.][0-9]+")
+MAX_LISTED: Final = 20  # violations that are printed
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a server is at one moment."""
+
+    rss: float  # MiB
+    sessions: float = math.nan
+    streams: float = math.nan
+    links: float = math.nan
+    queued: float = math.nan
+    files: float = math.nan
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """How many went well, why the others did not, and how long the longest of each took."""
+
+    count: int = 0
+    longest: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    longest_by_reason: dict[str, float] = field(default_factory=dict)
+
+    def add(self, seconds: float, reason: str) -> None:
+        """Count one."""
+        if not reason:
+            self.count += 1
+            self.longest = max(self.longest, seconds)
+            return
+        reason = PARTICULARS.sub("…", reason)
+        self.reasons[reason] += 1
+        longest = self.longest_by_reason.get(reason, 0.0)
+        self.longest_by_reason[reason] = max(longest, seconds)
+
+
+@dataclass(slots=True)
+class Report:
+    """All that is known about a run."""
+
+    dials: Outcomes = field(default_factory=Outcomes)
+    transfers: Outcomes = field(default_factory=Outcomes)  # at either end
+    received: int = 0
+    excused: int = 0  # were too long at a client that was stopped meanwhile
+    faults: Counter[str] = field(default_factory=Counter)
+    well_after: float = math.nan
+    before: dict[str, Look] = field(default_factory=dict)
+    after: dict[str, Look] = field(default_factory=dict)
+    starts: Counter[str] = field(default_factory=Counter)
+    resting: dict[str, Resting] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+
+    # ---- what happens ----
+
+    def dialed(self, who: str, event: Dialed, *, excused: bool) -> None:
+        """Count a dial; one that took too long is a violation, unless its client was stopped."""
+        seconds = event.ended - event.began
+        if excused and (event.fault or seconds > DIAL_LIMIT + SLACK):
+            self.excused += 1
+        elif event.fault:
+            self.violations.append(f"{who}: {event.fault}")
+        elif seconds > DIAL_LIMIT + SLACK:
+            self.violations.append(f"{who}: a dial took {seconds:.1f} s: {event.reason or 'done'}")
+        else:
+            self.dials.add(seconds, event.reason)
+
+    def moved(self, who: str, event: Moved, *, excused: bool) -> None:
+        """Count a transfer at one end; standing still is a violation, unless its client did too."""
+        self.received += event.received
+        if not event.fault:
+            self.transfers.add(event.ended - event.began, event.reason)
+        elif excused and "neither moved nor broke" in event.fault:
+            self.excused += 1
+        else:
+            self.violations.append(f"{who}: {event.fault}")
+
+    # ---- what it comes to ----
+
+    def judge(self) -> None:
+        """Add what can be said at the end only."""
+        if not self.well_after <= WELL_WITHIN:
+            self.violations.append(f"not well {WELL_WITHIN} s after the last fault")
+        for name, look in self.after.items():
+            if look.streams or look.queued:
+                self.violations.append(f"{name} at rest: {look}")
+        for name, resting in self.resting.items():
+            if resting.streams:
+                self.violations.append(f"{name} at rest: {resting}")
+        if not self.dials.count or not self.received:
+            self.violations.append("nothing happened at all")
+
+    def print(self, console: Console) -> None:
+        """Say all of it."""
+        faults = ", ".join(f"{count} {what}" for what, count in sorted(self.faults.items()))
+        console.print(f"faults: {faults or 'none'}")
+        console.print(_outcomes("dials", self.dials))
+        console.print(_outcomes("ends of transfers", self.transfers))
+        console.print(self._servers())
+        console.print(
+            f"bytes looked at: {self.received / 1e6:.1f} MB;"
+            f" too long at a client that was stopped: {self.excused}"
+        )
+        console.print(f"all well {self.well_after:.1f} s after the last fault")
+        if self.resting:
+            tasks = [each.tasks for each in self.resting.values()]
+            sessions = [each.sessions for each in self.resting.values()]
+            streams = sum(each.streams for each in self.resting.values())
+            console.print(
+                f"clients at rest: {len(tasks)}, with {min(tasks)} to {max(tasks)} tasks,"
+                f" {sum(sessions)} sessions and {streams} streams in all"
+            )
+        console.print(f"violations: {len(self.violations)}")
+        for violation in self.violations[:MAX_LISTED]:
+            console.print(f"  {violation}", markup=False, highlight=False)
+
+    def _servers(self) -> Table:
+        table = Table("", "starts", "MiB", "sessions", "streams", "links", "queued", "files")
+        for name, after in self.after.items():
+            before = self.before[name]
+            table.add_row(
+                name,
+                str(self.starts[name]),
+                f"{before.rss:.0f} → {after.rss:.0f}",
+                f"{before.sessions:.0f} → {after.sessions:.0f}",
+                f"{after.streams:.0f}",
+                f"{after.links:.0f}",
+                f"{after.queued:.0f}",
+                f"{before.files:.0f} → {after.files:.0f}",
+            )
+        return table
+
+
+def _outcomes(what: str, outcomes: Outcomes) -> Table:
+    table = Table("", what, "longest")
+    table.add_row("went well", str(outcomes.count), f"{outcomes.longest:.1f} s")
+    for reason, count in outcomes.reasons.most_common():
+        table.add_row(reason, str(count), f"{outcomes.longest_by_reason[reason]:.1f} s")
+    return table
