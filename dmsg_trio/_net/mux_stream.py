@@ -109,6 +109,14 @@ class MuxStream(trio.abc.HalfCloseableStream):
             else:
                 return min(state.send_window, CHUNK)
 
+    async def send_ahead(self, data: bytes) -> None:
+        """Send a little that the peer waits for, however much is in the outbox already."""
+        while self.state.send_window < len(data):
+            self.check_sendable()
+            await self._grown.park()
+        self.check_sendable()
+        self.push([data], len(data))
+
     def push(self, chunks: list[Buffer], size: int) -> None:
         """Send what `wait_for_room` allowed, at once."""
         self.connection.yamux.send_data(self.state, chunks, size)

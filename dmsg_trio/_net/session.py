@@ -64,7 +64,7 @@ class Session:
 
     async def send_object(self, stream: MuxStream, signed: SignedObject) -> None:
         """Send ``signed`` on ``stream``, encrypted for this session."""
-        await stream.send_all(frame_object(self._sealer.seal(signed.raw)))
+        await stream.send_ahead(frame_object(self._sealer.seal(signed.raw)))
 
     async def receive_object_untrusted(self, stream: MuxStream) -> SignedObject | None:
         """Wait for an object on ``stream``; None is the ping marker.

@@ -74,10 +74,10 @@ class _Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Join:
-    """Two streams that are joined, and the other servers whose links they go over."""
+class _Way:
+    """The stream that a stream is to be joined with, and the servers whose links the two go over."""
 
-    splice: Splice
+    stream: MuxStream
     over: tuple[PublicKey, ...]
 
 
@@ -105,16 +105,23 @@ class Relay:
     async def serve_stream(self, session: Session, near: MuxStream) -> None:
         """Serve one stream to its end; nothing of it is left when this returns."""
         with near.reset_unless_done():
-            join = await self._open(session, near)
-            if join is None:
+            way = await self._open(session, near)
+            if way is None:
                 return
-            with self._metrics.relaying(join.splice), self._carrying(join.over):
-                try:
-                    await join.splice.finished.wait()
-                finally:
-                    join.splice.reset("the server is closing")
+            with way.stream.reset_unless_done(), self._carrying(way.over):
+                # The ends have their answer; what they send now would make a full queue longer.
+                for stream in (near, way.stream):
+                    await stream.connection.wait_for_room()
+                await self._relay(Splice(near, way.stream))
 
-    async def _open(self, session: Session, near: MuxStream) -> _Join | None:
+    async def _relay(self, splice: Splice) -> None:
+        with self._metrics.relaying(splice):
+            try:
+                await splice.finished.wait()
+            finally:
+                splice.reset("the server is closing")
+
+    async def _open(self, session: Session, near: MuxStream) -> _Way | None:
         """Do the handshake of a stream; None if it led to no relaying."""
         try:
             with trio.fail_after(OPEN_TIMEOUT), near.abandoned_when_reset():
@@ -138,7 +145,7 @@ class Relay:
 
     async def _route(
         self, session: Session, near: MuxStream, signed: SignedObject, request: StreamRequest
-    ) -> _Join | None:
+    ) -> _Way | None:
         from_peer = self._peers.is_peer(session)
         if request.source.pk != session.remote_pk and not from_peer:
             raise ObjectError(
@@ -162,9 +169,10 @@ class Relay:
                 for way in await self._whereabouts.ways_to(destination)
                 if self._may_carry(way.remote_pk)
             ]
-        # What is opened while a queue is full would only make it longer.
-        await session.connection.wait_for_room()
-        answer = await self._race(ways, signed, request)
+        if len(ways) == 1:
+            answer = await self._ask(ways[0], signed, request)
+        else:
+            answer = await self._race(ways, signed, request)
         if answer is None:
             self._whereabouts.was_wrong(destination)
             self._refuse(session, near, Refusal.NO_ROUTE, f"no way to {destination}")
@@ -174,7 +182,7 @@ class Relay:
             if answer.response.accepted:
                 links = [each for each in (session, answer.way) if self._peers.is_peer(each)]
                 over = tuple(each.remote_pk for each in links)
-                return _Join(Splice(near, answer.stream), over)
+                return _Way(answer.stream, over)
             self._metrics.refused(Refusal.REFUSED)
             near.close()
             answer.stream.close()
@@ -221,7 +229,6 @@ class Relay:
         self, way: Session, signed: SignedObject, request: StreamRequest
     ) -> _Answer | None:
         """Pass a request on and wait for the answer; None if there is none."""
-        await way.connection.wait_for_room()
         if not way.connection.is_open or way.connection.stream_count >= MAX_STREAMS:
             self._metrics.refused(Refusal.DESTINATION_FULL)
             return None

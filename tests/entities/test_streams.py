@@ -329,7 +329,7 @@ async def test_a_cancelled_dial_leaves_nothing(autojump_clock: MockClock) -> Non
             far.reset()
             await trio.sleep(1)
 
-        assert await cancel_at_each_step(prepare, check) >= 2
+        assert await cancel_at_each_step(prepare, check) >= 1
 
 
 async def test_a_cancelled_accept_loses_no_stream(autojump_clock: MockClock) -> None:
