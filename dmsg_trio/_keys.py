@@ -107,7 +107,16 @@ class SecretKey:
 
     def ecdh(self, pk: PublicKey) -> bytes:
         """Agree on 32 bytes with the holder of ``pk``: SHA-256 of the compressed shared point."""
-        return bytes(self._key.ecdh(pk.raw))
+        return self.ecdh_untrusted(pk.raw)
+
+    def ecdh_untrusted(self, raw: bytes) -> bytes:
+        """Agree with the holder of a key that nobody has looked at; `ValueError` if it is none."""
+        if len(raw) != PUBLIC_KEY_SIZE:
+            raise ValueError(f"a public key has {PUBLIC_KEY_SIZE} bytes, not {len(raw)}")
+        try:
+            return bytes(self._key.ecdh(raw))
+        except ValueError:
+            raise ValueError(f"not a point on secp256k1: {raw.hex()}") from None
 
     def reveal(self) -> bytes:
         """Hand out the 32 secret bytes, for writing a key file. Never log what this returns."""

@@ -48,7 +48,7 @@ class Secp256k1:
     dhlen: Final = PUBLIC_KEY_SIZE
 
     def dh(self, secret: SecretKey, public: bytes) -> bytes:
-        return secret.ecdh(PublicKey(public)) + b"\0"
+        return secret.ecdh_untrusted(public) + b"\0"
 
 
 def encapsulate_to(encapsulation_key: bytes) -> tuple[bytes, bytes]:
