@@ -16,6 +16,11 @@ from tests.chaos.lines import Dialed, Moved, Resting
 
 WELL_WITHIN: Final = 30  # seconds after the last fault
 SLACK: Final = 3  # seconds by which a busy machine may be late
+MAX_TRACEBACK: Final = 4000  # characters of it
+# No fault of a process explains that one of ours gets such a thing from another.
+NEVER: Final = re.compile(
+    r"broke the protocol|is not what was sent|within a frame|went away with code [1-9]|Traceback"
+)
 PARTICULARS: Final = re.compile(r"0[23][0-9a-f]{64}|[0-9.]+:[0-9]+|[0-9]+[.][0-9]+")
 MAX_LISTED: Final = 20  # violations that are printed
 
@@ -30,6 +35,10 @@ class Look:
     links: float = math.nan
     queued: float = math.nan
     files: float = math.nan
+
+    def is_at_rest(self, links: int) -> bool:
+        """Whether nothing is left of any transfer, and all links are there."""
+        return self.streams == 0 and self.queued == 0 and self.links == links
 
 
 @dataclass(slots=True)
@@ -86,12 +95,20 @@ class Report:
     def moved(self, who: str, event: Moved, *, excused: bool) -> None:
         """Count a transfer at one end; standing still is a violation, unless its client did too."""
         self.received += event.received
-        if not event.fault:
+        if NEVER.search(event.reason):
+            self.violations.append(f"{who}: {event.reason}")
+        elif not event.fault:
             self.transfers.add(event.ended - event.began, event.reason)
         elif excused and "neither moved nor broke" in event.fault:
             self.excused += 1
         else:
             self.violations.append(f"{who}: {event.fault}")
+
+    def logged(self, who: str, text: str) -> None:
+        """Look through a log for what must not be there."""
+        if found := NEVER.search(text):
+            start = text.rfind("\n", 0, found.start()) + 1
+            self.violations.append(f"{who} logged {text[start : found.start() + MAX_TRACEBACK]}")
 
     # ---- what it comes to ----
 
@@ -100,10 +117,14 @@ class Report:
         if not self.well_after <= WELL_WITHIN:
             self.violations.append(f"not well {WELL_WITHIN} s after the last fault")
         for name, look in self.after.items():
-            if look.streams or look.queued:
+            if not look.is_at_rest(links=len(self.after) - 1):
                 self.violations.append(f"{name} at rest: {look}")
+        least: dict[int, int] = {}  # tasks, by the number of sessions
+        for resting in self.resting.values():
+            tasks = min(resting.tasks, least.get(resting.sessions, resting.tasks))
+            least[resting.sessions] = tasks
         for name, resting in self.resting.items():
-            if resting.streams:
+            if resting.streams or resting.tasks > least[resting.sessions]:
                 self.violations.append(f"{name} at rest: {resting}")
         if not self.dials.count or not self.received:
             self.violations.append("nothing happened at all")
@@ -120,17 +141,20 @@ class Report:
             f" too long at a client that was stopped: {self.excused}"
         )
         console.print(f"all well {self.well_after:.1f} s after the last fault")
-        if self.resting:
-            tasks = [each.tasks for each in self.resting.values()]
-            sessions = [each.sessions for each in self.resting.values()]
-            streams = sum(each.streams for each in self.resting.values())
-            console.print(
-                f"clients at rest: {len(tasks)}, with {min(tasks)} to {max(tasks)} tasks,"
-                f" {sum(sessions)} sessions and {streams} streams in all"
-            )
+        console.print(self._clients())
         console.print(f"violations: {len(self.violations)}")
         for violation in self.violations[:MAX_LISTED]:
-            console.print(f"  {violation}", markup=False, highlight=False)
+            console.print(f"  {violation}", markup=False, soft_wrap=True)
+
+    def _clients(self) -> str:
+        resting = list(self.resting.values())
+        tasks = [each.tasks for each in resting]
+        return (
+            f"clients at rest: {len(resting)},"
+            f" with {min(tasks, default=0)} to {max(tasks, default=0)} tasks each,"
+            f" {sum(each.sessions for each in resting)} sessions"
+            f" and {sum(each.streams for each in resting)} streams in all"
+        )
 
     def _servers(self) -> Table:
         table = Table("", "starts", "MiB", "sessions", "streams", "links", "queued", "files")
