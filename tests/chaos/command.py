@@ -154,7 +154,8 @@ async def come_to_rest(network: ChaosNetwork) -> None:
     until = trio.current_time() + REST_WITHIN
     while True:
         looks = network.report.after = await network.look()
-        is_at_rest = all(look.is_at_rest(links=len(looks) - 1) for look in looks.values())
+        links = len(network.servers) - 1
+        is_at_rest = all(look.is_at_rest(links) for look in looks.values())
         if is_at_rest or trio.current_time() > until:
             return
         await trio.sleep(0.2)  # there is nothing else to wait for

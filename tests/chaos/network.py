@@ -6,11 +6,9 @@ import hashlib
 import json
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from random import Random
 from typing import Final
 
 import httpx
@@ -88,24 +86,21 @@ class ChaosNetwork:
         self._news = trio.Event()  # something came from a client
         self._sweeps = 0
         self._is_working = False
-        random = Random(settings.seed)
-        discovery = free_address(random)
+        discovery = free_address()
         self.url = f"http://{discovery}"
         store = f"sqlite:{folder / 'entries.sqlite'}"
         # No limit: all who ask have one address.
         arguments = ["--addr", discovery, "--test-mode", "--store", store, "--rate-limit", "0"]
         self.discovery = Member(DISCOVERY, ["dmsg_trio.discovery", *arguments], folder)
         self._health: dict[str, str] = {}
-        self.servers = [
-            self._server(name, settings, folder, random) for name in names(settings, SERVER)
-        ]
+        self.servers = [self._server(name, settings, folder) for name in names(settings, SERVER)]
         self.clients = list(self._clients(settings, folder))
         members = [self.discovery, *self.servers, *self.clients]
         self.members = {member.name: member for member in members}
 
-    def _server(self, name: str, settings: Settings, folder: Path, random: Random) -> Member:
-        key, address = key_of(settings, name), free_address(random)
-        self._health[name] = free_address(random)
+    def _server(self, name: str, settings: Settings, folder: Path) -> Member:
+        key, address = key_of(settings, name), free_address()
+        self._health[name] = free_address()
         config = {
             "secret_key": key.reveal().hex(),
             "discovery": self.url,
@@ -177,8 +172,11 @@ class ChaosNetwork:
 
     async def _await_servers(self) -> None:
         async with httpx.AsyncClient() as http:
-            for health in self._health.values():
-                await _answers(http, f"http://{health}/health")
+            for server in self.servers:
+                while await self._metrics(server, http) is None:
+                    if not server.is_running:
+                        raise RuntimeError(f"{server.name} ended: {server.log.read_text()}")
+                    await trio.sleep(0.1)  # there is nothing else to wait for
 
     # ---- listening to them ----
 
@@ -245,37 +243,30 @@ class ChaosNetwork:
                 await self._news.wait()
 
     async def look(self) -> dict[str, Look]:
-        """Look at all servers."""
+        """Look at all servers; one that does not answer is missing."""
+        looks = {}
         async with httpx.AsyncClient() as http:
-            return {server.name: await self._look_at(server, http) for server in self.servers}
+            for server in self.servers:
+                if figures := await self._metrics(server, http):
+                    looks[server.name] = Look(
+                        rss=server.resident_mib(),
+                        sessions=figures["dmsg_server_sessions"],
+                        streams=figures["dmsg_server_streams"],
+                        links=figures["dmsg_server_peer_links"],
+                        queued=figures["dmsg_server_queued_bytes"],
+                        files=figures["process_open_fds"],
+                    )
+        return looks
 
-    async def _look_at(self, server: Member, http: httpx.AsyncClient) -> Look:
-        answer = await http.get(f"http://{self._health[server.name]}/metrics")
-        figures: defaultdict[str, float] = defaultdict(lambda: math.nan)
-        for line in answer.text.splitlines():
-            name, _, value = line.rpartition(" ")
-            if name and not line.startswith("#"):
-                figures[name] = float(value)
-        return Look(
-            rss=server.resident_mib(),
-            sessions=figures["dmsg_server_sessions"],
-            streams=figures["dmsg_server_streams"],
-            links=figures["dmsg_server_peer_links"],
-            queued=figures["dmsg_server_queued_bytes"],
-            files=figures["process_open_fds"],
-        )
+    async def _metrics(self, server: Member, http: httpx.AsyncClient) -> dict[str, float] | None:
+        try:
+            answer = await http.get(f"http://{self._health[server.name]}/metrics")
+        except httpx.TransportError:
+            return None
+        lines = [line.rpartition(" ") for line in answer.text.splitlines() if line[0] != "#"]
+        return {name: float(value) for name, _, value in lines}
 
 
 def key_of(settings: Settings, name: str) -> SecretKey:
     """The key of a party, from the seed."""
     return SecretKey(hashlib.sha256(f"{settings.seed} {name}".encode()).digest())
-
-
-async def _answers(http: httpx.AsyncClient, url: str) -> None:
-    """Wait until somebody answers."""
-    while True:
-        try:
-            await http.get(url)
-            return
-        except httpx.TransportError:
-            await trio.sleep(0.1)  # there is nothing else to wait for

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from random import Random
+from random import SystemRandom
 from typing import Final
 
 import trio
@@ -19,10 +19,13 @@ PORTS: Final = range(20_000, 32_000)
 END_WITHIN: Final = 15  # seconds from SIGTERM to SIGKILL
 
 
-def free_address(random: Random) -> str:
+_random: Final = SystemRandom()
+
+
+def free_address() -> str:
     """An address of loopback that stays free until it is used."""
     while True:
-        port = random.choice(PORTS)
+        port = _random.choice(PORTS)
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))
@@ -51,6 +54,11 @@ class Member:
         """The process that was started last."""
         assert self._process is not None, f"{self.name} was never started"
         return self._process
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     async def start(self) -> trio.Process:
         """Start it, for the first time or again."""

@@ -30,11 +30,11 @@ class Look:
     """How a server is at one moment."""
 
     rss: float  # MiB
-    sessions: float = math.nan
-    streams: float = math.nan
-    links: float = math.nan
-    queued: float = math.nan
-    files: float = math.nan
+    sessions: float
+    streams: float
+    links: float
+    queued: float
+    files: float
 
     def is_at_rest(self, links: int) -> bool:
         """Whether nothing is left of any transfer, and all links are there."""
@@ -116,9 +116,10 @@ class Report:
         """Add what can be said at the end only."""
         if not self.well_after <= WELL_WITHIN:
             self.violations.append(f"not well {WELL_WITHIN} s after the last fault")
-        for name, look in self.after.items():
-            if not look.is_at_rest(links=len(self.after) - 1):
-                self.violations.append(f"{name} at rest: {look}")
+        for name in self.before:
+            look = self.after.get(name)
+            if look is None or not look.is_at_rest(links=len(self.before) - 1):
+                self.violations.append(f"{name} at rest: {look or 'no answer'}")
         least: dict[int, int] = {}  # tasks, by the number of sessions
         for resting in self.resting.values():
             tasks = min(resting.tasks, least.get(resting.sessions, resting.tasks))
