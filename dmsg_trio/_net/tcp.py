@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import trio
 
 from dmsg_trio._errors import HandshakeError
@@ -36,3 +38,14 @@ async def listen_tcp(address: str, *, backlog: int = 1024) -> list[trio.SocketLi
     """Listen on ``host:port``, on all addresses that the host has; raises `OSError`."""
     host, port = parse_host_port(address)
     return await trio.open_tcp_listeners(port, host=host or None, backlog=backlog)
+
+
+def ip_of(peer: str) -> bytes:
+    """The address in ``host:port`` as 4 or 16 bytes; empty if there is none."""
+    host = peer.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return b""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).packed

@@ -11,7 +11,6 @@ that came over a link is not: so a path has two servers at the most, and no requ
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session, echo_ping_marker
 from dmsg_trio._net.splice import Splice
+from dmsg_trio._net.tcp import ip_of
 from dmsg_trio._wire.objects import (
     ObjectError,
     PeerAnnounce,
@@ -61,6 +61,7 @@ class Refusal(StrEnum):
     BROKEN = "broken"
     NOT_A_PEER = "not_a_peer"
     CAPACITY = "relay_capacity"
+    OPEN_RATE = "open_rate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,14 +306,3 @@ def _preference(answer: _Answer) -> tuple[bool, bool]:
     """Order answers: one that accepts, then a refusal, then that a request came twice."""
     response = answer.response
     return not response.accepted, response.error_code == ErrorCode.REQUEST_TIMESTAMP
-
-
-def ip_of(peer: str) -> bytes:
-    """The address in ``host:port`` as 4 or 16 bytes; empty if there is none."""
-    host = peer.rpartition(":")[0].strip("[]").partition("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return b""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).packed

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,16 +27,16 @@ from dmsg_trio._wire.entries import Entry, ServerInfo
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.discovery import Discovery, Registration
 
+from ._admission import Handshakes, OpenRate, TooManyHandshakesError
 from ._metrics import Rejection, ServerMetrics
 from ._peers import PeerOptions, Peers
-from ._relay import MAX_RELAYED, Relay
+from ._relay import MAX_RELAYED, Refusal, Relay
 from ._routes import Routes, TooManyReplacementsError
 from ._whereabouts import Whereabouts
 
 logger = logging.getLogger("dmsg_trio.server")
 
 MAX_SESSIONS: Final = 2048  # that the entry promises; twice as many are taken at the most
-MAX_HANDSHAKES_PER_SOURCE: Final = 64  # under way at once from one address
 TENTATIVE_TIME: Final = 2  # seconds in which the session of a server's key may announce itself
 DRAIN_TIME: Final = 10  # seconds that running streams have to finish in
 
@@ -100,7 +98,7 @@ class Server:
             self.metrics,
             max_relayed=options.max_relayed_streams,
         )
-        self._handshakes: Counter[str] = Counter()
+        self._handshakes = Handshakes()
         self._drain_wanted = trio.Event()
 
     @property
@@ -191,13 +189,13 @@ class Server:
         if len(self.routes) >= 2 * self.options.max_sessions:
             self.metrics.handshake_failed(Rejection.TOO_MANY_SESSIONS)
             return
-        source = carrier.peer.rpartition(":")[0]
-        if self._handshakes[source] >= MAX_HANDSHAKES_PER_SOURCE:
-            self.metrics.handshake_failed(Rejection.TOO_MANY_HANDSHAKES)
-            return
         try:
-            with self._handshaking(source):
+            with self._handshakes.one(carrier.peer):
                 established = await respond(carrier, self._sk, self.options.post_quantum)
+        except TooManyHandshakesError as error:
+            self.metrics.handshake_failed(Rejection.TOO_MANY_HANDSHAKES)
+            logger.debug("no session with %s: %s", carrier.peer, error)
+            return
         except HandshakeError as error:
             self.metrics.handshake_failed(error.fault)
             logger.debug("no session with %s: %s", carrier.peer, error)
@@ -206,16 +204,6 @@ class Server:
             self.metrics.handshake_failed(Rejection.DRAINING)
             return
         await self._serve_session(Session(established))
-
-    @contextmanager
-    def _handshaking(self, source: str) -> Iterator[None]:
-        self._handshakes[source] += 1
-        try:
-            yield
-        finally:
-            self._handshakes[source] -= 1
-            if not self._handshakes[source]:
-                del self._handshakes[source]
 
     async def _serve_session(self, session: Session) -> None:
         pk = session.remote_pk
@@ -227,8 +215,13 @@ class Server:
                     nursery.start_soon(session.run)
                     if tentative:
                         nursery.start_soon(self._confirm, session)
+                    opens = OpenRate()
                     while near := await session.connection.accept():
-                        nursery.start_soon(self._serve_stream, session, near)
+                        if opens.take() or self.peers.is_peer(session):
+                            nursery.start_soon(self._serve_stream, session, near)
+                        else:
+                            self.metrics.refused(Refusal.OPEN_RATE)
+                            near.reset()
             logger.info("session of %s ended: %s", pk, session.connection.close_reason)
         except TooManyReplacementsError as error:
             session.connection.close(str(error))

@@ -20,7 +20,7 @@ from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio._wire.objects import PeerAnnounce, SignedObject, StreamRequest, StreamResponse
 from dmsg_trio._wire.yamux import DATA, HEADER, INITIAL_WINDOW, RST, SYN, WINDOW
 from dmsg_trio.client import Client
-from dmsg_trio.server._server import MAX_HANDSHAKES_PER_SOURCE
+from dmsg_trio.server._admission import MAX_HANDSHAKES_PER_SOURCE, OPENS_AT_ONCE
 from dmsg_trio.testing import Network
 from tests.entities.parties import (
     connect,
@@ -206,6 +206,20 @@ async def test_a_flood_of_opens_resets_and_grants_harms_nobody_else(
         await still_serves(a, b)
         await trio.sleep(1)
         assert is_clean(*connections(network, a, b))
+
+
+async def test_a_session_that_opens_faster_than_it_may_is_refused_by_name(
+    autojump_clock: MockClock,
+) -> None:
+    async with two_clients() as (network, a, b), open_session(network) as session:
+        for _ in range(OPENS_AT_ONCE + 50):
+            mux = session.connection.open_stream()
+            session.connection.flush()
+            await wait_all_tasks_blocked()
+            mux.reset()
+            await wait_all_tasks_blocked()
+        assert refusals(network) == {"open_rate": 50, "broken": OPENS_AT_ONCE}
+        await still_serves(a, b)
 
 
 async def test_a_window_overrun_ends_that_session_alone(autojump_clock: MockClock) -> None:
