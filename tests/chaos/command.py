@@ -116,18 +116,19 @@ async def inflict(network: ChaosNetwork, plan: list[Fault]) -> None:
 async def suffer(network: ChaosNetwork, fault: Fault) -> None:
     """Let one fault happen, and put it right."""
     member = network.members[fault.target]
-    match fault.kind:
-        case Kind.KILL:
-            await network.kill(member)
-            await trio.sleep(fault.lasts)
-            await network.start(member)
-        case Kind.STOP:
-            member.stop()
-            await trio.sleep(fault.lasts)
-            member.go_on()
-        case Kind.RESTART:
-            await network.end(member)
-            await network.start(member)
+    async with member.suffering:
+        match fault.kind:
+            case Kind.KILL:
+                await network.kill(member)
+                await trio.sleep(fault.lasts)
+                await network.start(member)
+            case Kind.STOP:
+                member.stop()
+                await trio.sleep(fault.lasts)
+                member.go_on()
+            case Kind.RESTART:
+                await network.end(member)
+                await network.start(member)
 
 
 async def become_well(network: ChaosNetwork, watch: float) -> float:

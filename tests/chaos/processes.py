@@ -41,6 +41,9 @@ class Member:
         self.name = name
         self.log = folder / f"{name.replace(' ', '-')}.log"
         self.starts = 0
+        self.suffering = (
+            trio.Lock()
+        )  # held while a fault lasts; a restart may take longer than planned
         self._arguments = arguments
         self._process: trio.Process | None = None
 
