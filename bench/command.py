@@ -11,16 +11,20 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import ALL_REFERENCE, OURS, PLAIN, REFERENCE, Figure
-from bench.measurements import MEASUREMENTS, QUICK, Scale, Scene
+from bench.across import across, fail_over
+from bench.figures import ALL_REFERENCE, ONE_SERVER, OURS, PLAIN, REFERENCE, Figure
+from bench.measurements import MEASUREMENTS as BASIC
+from bench.measurements import QUICK, Measurement, Scale, Scene
 from bench.processes import open_stage
 from bench.reference import VARIABLE
 
-OTHERS = (REFERENCE, ALL_REFERENCE, PLAIN)
+MEASUREMENTS: Final[dict[str, Measurement]] = BASIC | {"across": across, "fail-over": fail_over}
+OTHERS: Final = (REFERENCE, ALL_REFERENCE, PLAIN, ONE_SERVER)
 
 
 def main() -> int:

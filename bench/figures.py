@@ -10,6 +10,7 @@ OURS = "ours"
 REFERENCE = "reference's server"  # with our ends
 ALL_REFERENCE = "all reference"
 PLAIN = "plain TCP"
+ONE_SERVER = "one server"  # of ours, where ours are two
 
 Sample = dict[str, float]  # what one run of a measurement gave, by quantity
 

@@ -1,5 +1,8 @@
 """The parties of a measurement, each a process: ``python -m bench.parties ROLE ADDRESS...``.
 
+The addresses are those of dmsg servers, the first one's first; each end goes to the server that its
+role says.
+
 A party prints one line of JSON when it is ready. Those who measure then take commands from stdin,
 one line of JSON each, and answer each with one line. All parties end with their stdin.
 """
@@ -7,17 +10,30 @@ one line of JSON each, and answer each with one line. All parties end with their
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import trio
 
-from bench.workloads import Answer, Connect, dials, handle_stream, round_trips, throughput
-from dmsg_trio._keys import SecretKey
+from bench.workloads import (
+    MESSAGE,
+    Answer,
+    Connect,
+    dials,
+    handle_stream,
+    receive_exactly,
+    round_trips,
+    throughput,
+)
+from dmsg_trio._errors import DmsgError
+from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.tcp import listen_tcp, parse_host_port
 from dmsg_trio.client import Client, open_client
@@ -31,7 +47,8 @@ from dmsg_trio.discovery.serving import (
 )
 from dmsg_trio.server import Server, ServerOptions
 
-SERVER: Final = SecretKey(bytes([1]) * 32)
+SERVERS: Final = [SecretKey(bytes([number]) * 32) for number in (1, 3)]
+SERVER: Final = SERVERS[0]
 RECEIVER: Final = SecretKey(bytes([2]) * 32)
 PORT: Final = 80
 MAX_FILES: Final = 8192
@@ -57,12 +74,15 @@ async def until_end_of_input() -> None:
         pass
 
 
-def known(address: str) -> StaticDiscovery:
-    """A discovery that knows the server at ``address``, and the receiver."""
-    where = ServerInfo(address=address, available_sessions=4096)
-    server = Entry(pk=SERVER.pk, timestamp=0, server=where)
-    receiver = Entry(pk=RECEIVER.pk, timestamp=0, client=ClientInfo((SERVER.pk,)))
-    return StaticDiscovery([server, receiver])
+def known(*addresses: str, receiver_at: Sequence[int] = (0,)) -> StaticDiscovery:
+    """A discovery that knows the servers at ``addresses`` (empty: unknown), and the receiver."""
+    servers = [
+        Entry(pk=sk.pk, timestamp=0, server=ServerInfo(address=address, available_sessions=4096))
+        for sk, address in zip(SERVERS, addresses, strict=False)
+        if address
+    ]
+    delegated = ClientInfo(tuple(SERVERS[index].pk for index in receiver_at))
+    return StaticDiscovery([*servers, Entry(pk=RECEIVER.pk, timestamp=0, client=delegated)])
 
 
 async def joined(client: Client) -> None:
@@ -76,8 +96,22 @@ async def joined(client: Client) -> None:
 
 async def serve(address: str) -> None:
     """Be a dmsg server."""
+    await serve_as(0, address, known(address))
+
+
+async def serve_first(first: str, second: str) -> None:
+    """Be the first of two dmsg servers, which make a link with each other."""
+    await serve_as(0, first, known(first, second))
+
+
+async def serve_second(first: str, second: str) -> None:
+    """Be the second of them."""
+    await serve_as(1, second, known(first, second))
+
+
+async def serve_as(index: int, address: str, discovery: StaticDiscovery) -> None:
     options = ServerOptions(public_address=address)
-    server = Server(SERVER, discovery=known(address), options=options)
+    server = Server(SERVERS[index], discovery=discovery, options=options)
     async with open_service_nursery() as nursery:
         await nursery.start(server.serve, await listen_tcp(address))
         ready()
@@ -115,7 +149,23 @@ async def discover(address: str) -> None:
 
 async def receive(address: str) -> None:
     """Serve on a dmsg port."""
-    async with open_client(RECEIVER, discovery=known(address), wait=False) as client:
+    await receive_at(known(address))
+
+
+async def receive_second(_: str, second: str) -> None:
+    """Serve on a dmsg port, at the second server alone."""
+    await receive_at(known("", second, receiver_at=[1]))
+
+
+async def receive_both(first: str, second: str) -> None:
+    """Serve on a dmsg port, at both servers."""
+    await receive_at(known(first, second, receiver_at=[0, 1]), min_sessions=0)
+
+
+async def receive_at(discovery: StaticDiscovery, *, min_sessions: int = 1) -> None:
+    async with open_client(
+        RECEIVER, discovery=discovery, min_sessions=min_sessions, wait=False
+    ) as client:
         await joined(client)
         async with open_service_nursery() as nursery:
             nursery.start_soon(partial(trio.serve_listeners, handle_stream, [client.listen(PORT)]))
@@ -143,6 +193,44 @@ async def send(address: str) -> None:
     async with open_client(discovery=known(address), wait=False) as client:
         await joined(client)
         await measure(partial(client.open_stream, RECEIVER.pk, PORT))
+
+
+async def send_across(first: str, _: str) -> None:
+    """Measure from the first dmsg server to the second, by their link."""
+    async with open_client(discovery=known(first, receiver_at=[1]), wait=False) as client:
+        await joined(client)
+        await reached(client)
+        await measure(partial(client.open_stream, RECEIVER.pk, PORT))
+
+
+async def send_anyway(first: str, second: str) -> None:
+    """Measure how long it takes to find another way when a server is killed."""
+    found = known(first, second, receiver_at=[0, 1])
+    async with open_client(discovery=found, min_sessions=0, wait=False) as client:
+        await joined(client)
+        ready()
+        async for _, pids in commands():
+            ready(**await fail_over(client, [pids["first"], pids["second"]]))
+
+
+async def fail_over(client: Client, pids: Sequence[int]) -> Answer:
+    """Kill the server that dials go through; until a dial goes through the other one."""
+    used = {sk.pk: pid for sk, pid in zip(SERVERS, pids, strict=True)}
+    os.kill(used[await reached(client)], signal.SIGKILL)
+    began = time.perf_counter()
+    await reached(client)
+    return {"seconds": time.perf_counter() - began}
+
+
+async def reached(client: Client) -> PublicKey:
+    """Dial until the receiver answers, and say through which server it did."""
+    while True:
+        with suppress(DmsgError, trio.BrokenResourceError):
+            async with await client.open_stream(RECEIVER.pk, PORT) as stream:
+                await stream.send_all(bytes(8) + MESSAGE)
+                await receive_exactly(stream, len(MESSAGE))
+                return stream.server_pk
+        await trio.lowlevel.checkpoint()
 
 
 async def send_plain(address: str) -> None:
@@ -213,10 +301,19 @@ ROLES: Final[dict[str, Callable[[str], Awaitable[None]]]] = {
     "plain-sender": send_plain,
     "idle": idle,
 }
+ROLES_BETWEEN_TWO: Final[dict[str, Callable[[str, str], Awaitable[None]]]] = {
+    "relay": relay,
+    "first-server": serve_first,
+    "second-server": serve_second,
+    "second-receiver": receive_second,
+    "receiver-at-both": receive_both,
+    "sender-across": send_across,
+    "sender-anyway": send_anyway,
+}
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case "relay", address, target:
-            trio.run(relay, address, target)
         case role, address:
             trio.run(ROLES[role], address)
+        case role, first, second:
+            trio.run(ROLES_BETWEEN_TWO[role], first, second)
