@@ -15,7 +15,7 @@ def test_everything_that_is_measured_has_a_figure() -> None:
     command = [sys.executable, str(BENCH), "--quick", "--json"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     figures = json.loads(finished.stdout)
-    assert len(figures) == 16
+    assert len(figures) == 21
     for figure in figures:
         assert figure["runs"]["ours"], figure["name"]
         assert all(value >= 0 for runs in figure["runs"].values() for value in runs)
