@@ -13,7 +13,7 @@ import trio
 
 from dmsg_trio import DmsgStream
 
-STALL_LIMIT: Final = 60.0  # seconds in which a stream must move or break
+STALL_LIMIT: Final = 45.0  # seconds in which a stream must move or break; 20 should do
 BLOCK: Final = 1 << 16
 HEAD: Final = Struct("!QIIIIQ")  # a transfer as its first bytes say it, and half of their sum
 
