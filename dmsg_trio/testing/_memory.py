@@ -8,6 +8,7 @@ import trio
 
 from dmsg_trio._net.carriers import Carrier, StreamCarrier
 
+from ._lines import Line
 from ._pipe import MemoryStream, memory_connection
 
 
@@ -78,13 +79,17 @@ class MemoryNet:
         if self._listeners.get(listener.address) is listener:
             del self._listeners[listener.address]
 
-    async def connect(self, address: str, *, rate: float = math.inf) -> Carrier:
-        """Connect to ``host:port`` over a line of ``rate`` bytes per second.
+    async def connect(
+        self, address: str, *, rate: float = math.inf, line: Line | None = None
+    ) -> Carrier:
+        """Connect to ``host:port`` at ``rate`` bytes per second, over ``line`` if there is one.
 
-        Raises `ConnectionRefusedError` if nobody listens there.
+        Raises `ConnectionRefusedError` if nobody listens there, or the line is cut.
         """
-        await trio.sleep(2 * self._latency)
+        line = line or Line(self._latency)
+        await line.connect()
         listener = self.listener(address)
-        near, far = memory_connection(latency=self._latency, rate=rate)
+        near, far = memory_connection(latency=line.latency, rate=rate)
+        line.add(near)
         listener.deliver(far)
         return StreamCarrier(near, peer=address)

@@ -13,12 +13,14 @@ from typing import Final, Self
 import trio
 
 from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.carriers import Carrier
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client, open_client
 from dmsg_trio.discovery import MemoryDiscovery
 from dmsg_trio.server import Server, ServerOptions
 
+from ._lines import Line
 from ._memory import MemoryListener, MemoryNet
 
 EPOCH: Final = 1_800_000_000 * 10**9  # nanoseconds: the wall clock as the network begins
@@ -51,6 +53,9 @@ class Network:
         self._running: dict[PublicKey, _Running] = {}
         self._started = 0  # servers so far
         self._stack = AsyncExitStack()
+        self._latency = latency
+        self._lines: dict[frozenset[PublicKey], Line] = {}
+        self._at: dict[str, PublicKey] = {}  # whose an address is
         self._orders, self._orders_in = trio.open_memory_channel[_Running](math.inf)
 
     @property
@@ -88,17 +93,19 @@ class Network:
         self, sk: SecretKey | None = None, *, post_quantum: PostQuantum = PostQuantum.OFFER
     ) -> Server:
         """Start a server, with a fresh key unless one is given; ready when this returns."""
+        sk = sk or SecretKey.generate()
         options = ServerOptions(
             public_address=f"server-{self._started}.test:8081", post_quantum=post_quantum
         )
         self._started += 1
         server = Server(
-            sk or SecretKey.generate(),
+            sk,
             discovery=self.discovery,
             options=options,
-            connect=self.net.connect,
+            connect=partial(self._connect, sk.pk),
             wall_clock=self.wall_clock,
         )
+        self._at[options.public_address] = sk.pk
         running = _Running(server, self.net.listen(options.public_address))
         self._running[server.pk] = running
         self._orders.send_nowait(running)
@@ -109,6 +116,9 @@ class Network:
         """Stop a server as a power cut does: its connections break, and nothing is said."""
         running = self._running[server.pk]
         running.listener.cut()
+        for pair, line in self._lines.items():
+            if server.pk in pair:
+                line.break_all()
         running.scope.cancel()
         await running.stopped.wait()
 
@@ -118,6 +128,32 @@ class Network:
         Nobody is told: the ends learn it by what does not arrive.
         """
         self._running[server.pk].listener.stall()
+
+    # ---- faults between two parties ----
+
+    def cut(self, a: PublicKey, b: PublicKey) -> None:
+        """Break what connects two parties, a client and a server or two servers, until `heal`."""
+        self._line(a, b).cut()
+
+    def silence(self, a: PublicKey, b: PublicKey) -> None:
+        """Let nothing through between two parties until `heal`, and tell nobody."""
+        self._line(a, b).silence()
+
+    def slow_down(self, a: PublicKey, b: PublicKey, latency: float) -> None:
+        """Let everything between two parties take ``latency`` seconds each way."""
+        self._line(a, b).slow_down(latency)
+
+    def heal(self, a: PublicKey, b: PublicKey) -> None:
+        """Let two parties connect again; what was silent breaks, as after a long time."""
+        self._line(a, b).heal()
+
+    def _line(self, a: PublicKey, b: PublicKey) -> Line:
+        return self._lines.setdefault(frozenset((a, b)), Line(self._latency))
+
+    async def _connect(self, by: PublicKey, address: str, *, rate: float = math.inf) -> Carrier:
+        owner = self._at.get(address)
+        line = self._line(by, owner) if owner else None
+        return await self.net.connect(address, rate=rate, line=line)
 
     async def _supervise(self) -> None:
         """Run the servers that are asked for."""
@@ -147,13 +183,14 @@ class Network:
         rate: float = math.inf,
     ) -> AsyncIterator[Client]:
         """Be a client of this network for the block, over lines of ``rate`` bytes per second."""
+        sk = sk or SecretKey.generate()
         async with open_client(
             sk,
             discovery=self.discovery,
             min_sessions=min_sessions,
             wait=wait,
             post_quantum=post_quantum,
-            connect=partial(self.net.connect, rate=rate),
+            connect=partial(self._connect, sk.pk, rate=rate),
             wall_clock=self.wall_clock,
         ) as client:
             yield client

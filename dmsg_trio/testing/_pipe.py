@@ -56,6 +56,10 @@ class _Line:
         """Let nothing arrive any more, and say nothing of it."""
         self.is_stalled = True
 
+    def slow_down(self, latency: float) -> None:
+        """Take ``latency`` seconds for what is sent from now on."""
+        self._latency = latency
+
     async def receive(self, max_bytes: int | None) -> bytes:
         """Wait for what arrives next; empty at the end."""
         await trio.lowlevel.checkpoint()
@@ -129,6 +133,16 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         """Make a black hole of the connection: nothing arrives at either end, and nobody is told."""
         self._incoming.stall()
         self._outgoing.stall()
+
+    def slow_down(self, latency: float) -> None:
+        """Let what is sent from now on take ``latency`` seconds, in both directions."""
+        self._incoming.slow_down(latency)
+        self._outgoing.slow_down(latency)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can come of a fault any more: it was closed or cut."""
+        return self._closed or self._incoming.is_cut
 
     def _check_open(self) -> None:
         if self._closed:
