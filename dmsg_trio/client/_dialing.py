@@ -99,12 +99,16 @@ class Dialer:
         attempts: list[Attempt] = []
         memory = self._memory_of(remote.pk)
         was_known = self._entries.knows(remote.pk)
-        stream = await self._try_all(remote, memory, attempts)
+        entry = await self._entries.client(remote.pk)
+        newest: Entry | None = entry
+        stream = await self._try_all(remote, entry, memory, attempts)
         if stream is None and was_known:  # by an entry that may be old
-            self._entries.forget(remote.pk)
-            stream = await self._try_all(remote, memory, attempts)
+            newest = await self._look_up_anew(remote.pk, attempts)
+            if newest and set(newest.delegated_servers) != set(entry.delegated_servers):
+                stream = await self._try_all(remote, newest, memory, attempts)
         if stream is None:
-            self._entries.forget(remote.pk)
+            if newest:
+                self._entries.forget(remote.pk)
             memory.not_before = trio.current_time() + memory.failures.next_delay()
             reason = f"{remote} was not reached"
             raise UnreachableError(ErrorCode.CANNOT_CONNECT_TO_DELEGATED, reason, attempts)
@@ -118,15 +122,25 @@ class Dialer:
         self._last_timestamp = max(self._wall_clock(), self._last_timestamp + 1)
         return self._last_timestamp
 
+    async def _look_up_anew(self, pk: PublicKey, attempts: list[Attempt]) -> Entry | None:
+        """Ask the discovery although an entry is known; that stays if there is no answer."""
+        try:
+            return await self._entries.client(pk, anew=True)
+        except DiscoveryError:
+            return None
+        except UnreachableError as error:
+            self._entries.forget(pk)
+            raise UnreachableError(error.code, error.reason, attempts) from error
+
     async def _try_all(
-        self, remote: Address, memory: _Memory, attempts: list[Attempt]
+        self, remote: Address, entry: Entry, memory: _Memory, attempts: list[Attempt]
     ) -> DmsgStream | None:
-        entry = await self._entries.client(remote.pk)
         tried: set[tuple[Tier, PublicKey]] = set()
         # Anew after each attempt: sessions come and go meanwhile.
         while ways := [way for way in self._ways_to(entry, memory) if way not in tried]:
             tier, server_pk = ways[0]
-            tried.add(ways[0])
+            # A new session may live on where the dial fails: that is no other way.
+            tried |= {ways[0], (Tier.DELEGATED, server_pk)}
             limit = min(LONGEST_ATTEMPT, _time_left() / len(ways))
             began = trio.current_time()
             stream, reason = None, ""
@@ -194,4 +208,4 @@ class Dialer:
 
 
 def _time_left() -> float:
-    return trio.current_effective_deadline() - trio.current_time()
+    return max(0.0, trio.current_effective_deadline() - trio.current_time())

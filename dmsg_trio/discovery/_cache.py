@@ -33,26 +33,34 @@ class EntryCache:
         """Look ``pk`` up anew next time."""
         self._entries.pop(pk, None)
 
-    async def client(self, pk: PublicKey) -> Entry:
-        """The entry of a client with delegated servers; `UnreachableError` 100, 102 or 103."""
-        entry = await self._get(pk)
+    async def client(self, pk: PublicKey, *, anew: bool = False) -> Entry:
+        """The entry of a client with delegated servers; `UnreachableError` 100, 102 or 103.
+
+        What is remembered does not count with ``anew``, but stays if the discovery does not answer.
+        """
+        entry = await self._get(pk, anew=anew)
         if entry.client is None:
-            raise UnreachableError(ErrorCode.NOT_A_CLIENT_ENTRY, f"{pk} is no client")
+            raise self._of_no_use(pk, ErrorCode.NOT_A_CLIENT_ENTRY, "is no client")
         if not entry.delegated_servers:
-            reason = f"{pk} is known, but connected to no server"
-            raise UnreachableError(ErrorCode.NO_DELEGATED_SERVERS, reason)
+            reason = "is known, but connected to no server"
+            raise self._of_no_use(pk, ErrorCode.NO_DELEGATED_SERVERS, reason)
         return entry
 
     async def server(self, pk: PublicKey) -> Entry:
         """The entry of a server; `UnreachableError` 100 or 101."""
         entry = await self._get(pk)
         if entry.server is None:
-            raise UnreachableError(ErrorCode.NOT_A_SERVER_ENTRY, f"{pk} is no server")
+            raise self._of_no_use(pk, ErrorCode.NOT_A_SERVER_ENTRY, "is no server")
         return entry
 
-    async def _get(self, pk: PublicKey) -> Entry:
+    def _of_no_use(self, pk: PublicKey, code: ErrorCode, what: str) -> UnreachableError:
+        """Say what is wrong with an entry, and look it up anew next time: it may be right then."""
+        self.forget(pk)
+        return UnreachableError(code, f"{pk} {what}")
+
+    async def _get(self, pk: PublicKey, *, anew: bool = False) -> Entry:
         now = trio.current_time()
-        if (known := self._entries.get(pk)) and known[0] > now:
+        if not anew and (known := self._entries.get(pk)) and known[0] > now:
             return known[1]
         entry = await self._discovery.entry(pk)
         self._entries[pk] = (now + ENTRY_AGE, entry)

@@ -1,0 +1,38 @@
+"""What the state machine found, shrunk: each of these failed once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .steps import (
+    CancelDial,
+    Cut,
+    Dial,
+    Lie,
+    LoseDiscovery,
+    Move,
+    Rest,
+    Script,
+    Stop,
+    Tell,
+)
+
+FOUND: Final = {
+    "an entry of no use was remembered for five minutes": Script(
+        (Tell("c0", Lie.NOWHERE), Dial("c1", "c0")), servers=2
+    ),
+    "a dial whose time was up already raised ValueError": Script(
+        (Dial("c0", "c1"), CancelDial("c0", "c1", after=0.0)), servers=2
+    ),
+    "a new session that did not help was tried again as an old one": Script(
+        (Rest(1), Rest(1), Rest(1), Rest(1), Move("c0", ()), Dial("c1", "c0")), servers=2
+    ),
+    "a discovery that went away hid what was attempted": Script(
+        (Dial("c0", "c1"), Stop("s0"), LoseDiscovery(), Cut("s1", "c0"), Dial("c0", "c1")),
+        servers=2,
+    ),
+    "all was tried twice though the discovery had nothing new": Script(
+        (Rest(1), Rest(1), Rest(1), Rest(1), Dial("c1", "c2"), Move("c2", ()), Dial("c1", "c2")),
+        servers=2,
+    ),
+}
