@@ -197,7 +197,15 @@ class Dialer:
         session = self._keeper.open.get(server_pk)
         if session and session.connection.is_open:
             return session
-        return await self._keeper.session_with(await self._entries.server(server_pk))
+        was_known = self._entries.knows(server_pk)
+        entry = await self._entries.server(server_pk)
+        try:
+            return await self._keeper.session_with(entry)
+        except UnreachableError:
+            newer = await self._entries.server(server_pk, anew=True) if was_known else entry
+            if newer.server == entry.server:
+                raise
+        return await self._keeper.session_with(newer)  # it moved
 
     def _memory_of(self, pk: PublicKey) -> _Memory:
         memory = self._memories.setdefault(pk, _Memory())

@@ -46,9 +46,9 @@ class EntryCache:
             raise self._of_no_use(pk, ErrorCode.NO_DELEGATED_SERVERS, reason)
         return entry
 
-    async def server(self, pk: PublicKey) -> Entry:
-        """The entry of a server; `UnreachableError` 100 or 101."""
-        entry = await self._get(pk)
+    async def server(self, pk: PublicKey, *, anew: bool = False) -> Entry:
+        """The entry of a server; `UnreachableError` 100 or 101. ``anew`` is as for `client`."""
+        entry = await self._get(pk, anew=anew)
         if entry.server is None:
             raise self._of_no_use(pk, ErrorCode.NOT_A_SERVER_ENTRY, "is no server")
         return entry

@@ -13,6 +13,7 @@ from .steps import (
     Move,
     Rest,
     Script,
+    Start,
     Stop,
     Tell,
 )
@@ -35,4 +36,21 @@ FOUND: Final = {
         (Rest(1), Rest(1), Rest(1), Rest(1), Dial("c1", "c2"), Move("c2", ()), Dial("c1", "c2")),
         servers=2,
     ),
+    "a server that came back elsewhere was looked for where it had been": Script(
+        (
+            Move("c0", ("s1",)),
+            Rest(90),
+            Move("c1", ("s0", "s1")),
+            Cut("s0", "s1"),
+            Rest(30),
+            Dial("c1", "c0"),
+            Move("c1", ("s0",)),
+            Stop("s1"),
+            Start("s1"),
+            Rest(30),
+            Move("c1", ("s0", "s1")),
+            Dial("c1", "c0"),
+        ),
+        servers=2,
+    ),  # fmt: skip
 }

@@ -94,6 +94,7 @@ class Attempted:
     tier: int
     server: str
     failed: bool
+    reason: str = ""
 
     @property
     def way(self) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from dmsg_trio import PublicKey, SecretKey, UnreachableError
 from dmsg_trio._errors import Attempt, DiscoveryError
 from dmsg_trio._net import backoff
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.splice import Splice
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client, DmsgStream, _sessions
 from dmsg_trio.discovery import ClientInfo, Entry, MemoryDiscovery, ServerInfo
@@ -303,7 +305,7 @@ class Machine:
     async def _dial(self, step: Dial) -> None:
         client, to = self.clients[step.client], self.clients[step.to]
         port = OPEN_PORT if step.port is Port.OPEN else CLOSED_PORT
-        joined, before, began = self._joined(), self._tables(), trio.current_time()
+        joins, before, began = self._joins(), self._tables(), trio.current_time()
         outcome = Outcome(code=Code.OUT_OF_TIME)
         try:
             with trio.fail_after(step.limit):
@@ -318,7 +320,7 @@ class Machine:
             near = dialed.stream
             await trio.sleep(JOINED_WITHIN)
             far = self._arrived[step.to].pop((near.local.pk, near.local.port))
-            path = [name for name, count in self._joined().items() if count > joined.get(name, 0)]
+            path = [name for name, now in self._joins().items() if now - joins.get(name, set())]
             path.sort(key=lambda name: PKS[name] != near.server_pk)
             check(
                 {PKS[path[0]], PKS[path[-1]]} == {near.server_pk, far.server_pk},
@@ -352,8 +354,9 @@ class Machine:
                 pass
         memory.expires = trio.current_time() + 300
 
-    def _joined(self) -> dict[str, int]:
-        return {NAMES[each.pk]: each.metrics.streams_now for each in self.network.servers}
+    def _joins(self) -> dict[str, set[Splice]]:
+        """The streams that each server joins now."""
+        return {NAMES[each.pk]: set(each.metrics._splices) for each in self.network.servers}
 
     # ---- streams ----
 
@@ -459,7 +462,8 @@ class Machine:
                 self.world.life[name] = Life.DOWN
         alive = [kept for kept in self.kept if kept.lost_at is None]
         dying = [kept for kept in self.kept if kept.lost_at is not None]
-        for name, count in self._joined().items():
+        for name, joins in self._joins().items():
+            count = len(joins)
             least = sum(name in kept.path for kept in alive)
             most = least + sum(
                 name in kept.path and now - (kept.lost_at or now) < NOTICED_WITHIN for kept in dying
@@ -526,7 +530,7 @@ class Machine:
 
 def attempted(attempts: Sequence[Attempt]) -> tuple[Attempted, ...]:
     return tuple(
-        Attempted(each.tier, NAMES[PublicKey.parse(each.server)], failed=bool(each.reason))
+        Attempted(each.tier, NAMES[PublicKey.parse(each.server)], bool(each.reason), each.reason)
         for each in attempts
     )
 
@@ -554,6 +558,35 @@ def arriving(what: str) -> Iterator[None]:
         raise UnexpectedError(f"{what} did not come") from None
 
 
+class FaultsOfOurs(logging.Handler):
+    """Keeps what is logged as an error: only bugs are."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextmanager
+def no_faults_logged() -> Iterator[None]:
+    """Expect no error in the log; the rest of it, which is long, is left out."""
+    faults = FaultsOfOurs()
+    logger = logging.getLogger("dmsg_trio")
+    logger.addHandler(faults)
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        logger.removeHandler(faults)
+    for record in faults.records:
+        raise UnexpectedError(f"a fault of ours was logged: {record.getMessage()}") from (
+            record.exc_info[1] if record.exc_info else None
+        )
+
+
 def run_script(script: Script) -> Machine:
     """Take the steps of a script on a network of its own; what is left to chance follows its seed."""
     machine: Machine | None = None
@@ -563,7 +596,7 @@ def run_script(script: Script) -> Machine:
         machine = Machine(script)
         await machine.run()
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, no_faults_logged():
         chance = random.Random(script.seed)
         patch.setattr(backoff, "_random", chance)
         patch.setattr(_sessions, "_random", chance)
