@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -104,7 +105,7 @@ async def run(settings: Settings, folder: Path) -> Report:
 
 async def inflict(network: ChaosNetwork, plan: list[Fault]) -> None:
     """Let all faults happen, each in its time, and put them right."""
-    began = trio.current_time()
+    began, network.report.began = trio.current_time(), time.monotonic()
     async with trio.open_nursery() as nursery:
         for fault in plan:
             await trio.sleep_until(began + fault.at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -66,6 +67,7 @@ class Outcomes:
 class Report:
     """All that is known about a run."""
 
+    began: float = field(default_factory=time.monotonic)  # when the first fault could happen
     dials: Outcomes = field(default_factory=Outcomes)
     transfers: Outcomes = field(default_factory=Outcomes)  # at either end
     received: int = 0
@@ -83,6 +85,7 @@ class Report:
     def dialed(self, who: str, event: Dialed, *, excused: bool) -> None:
         """Count a dial; one that took too long is a violation, unless its client was stopped."""
         seconds = event.ended - event.began
+        who = f"{event.began - self.began:.1f} s  {who}"
         if excused and (event.fault or seconds > DIAL_LIMIT + SLACK):
             self.excused += 1
         elif event.fault:
@@ -95,6 +98,7 @@ class Report:
     def moved(self, who: str, event: Moved, *, excused: bool) -> None:
         """Count a transfer at one end; standing still is a violation, unless its client did too."""
         self.received += event.received
+        who = f"{event.began - self.began:.1f} s  {who}"
         if NEVER.search(event.reason):
             self.violations.append(f"{who}: {event.reason}")
         elif not event.fault:
