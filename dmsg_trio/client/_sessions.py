@@ -8,7 +8,6 @@ not answer holds up no other: the next one is tried beside it.
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -103,6 +102,7 @@ class SessionKeeper:
         self._is_closed = False
         self._news = trio.Event()
         self._list_wanted = trio.Event()
+        self._lost = trio.Event()  # a session, since the latest look at the list
 
     async def session_with(self, server: Entry) -> Session:
         """Give the session with a server, dialed now if there is none.
@@ -188,9 +188,11 @@ class SessionKeeper:
     # ---- the list of servers ----
 
     async def _keep_list(self) -> None:
-        """Look at the list now, whenever it does not help to enough sessions, and if all are wanted."""
+        """Look at the list now, whenever it does not help to enough sessions, and if all are wanted.
+
+        Looks become rarer, until a session is lost: its server may be back under another address.
+        """
         failures, looks = Backoff(), Backoff(first=LIST_PAUSE, longest=LIST_AGE)
-        age = LIST_AGE if self._min_sessions == 0 else math.inf
         while True:
             self._list_wanted = trio.Event()
             try:
@@ -208,11 +210,15 @@ class SessionKeeper:
             delay = looks.next_delay()
             if not self._offered:
                 logger.warning("no server has room, next look in %.1f s", delay)
-            await trio.sleep(delay)
-            if self._offered and not self._list_wanted.is_set():
+            with trio.move_on_after(delay):
+                await self._lost.wait()
+            if self._lost.is_set():
+                self._lost = trio.Event()
                 looks.reset()
-                with trio.move_on_after(age):
-                    await self._list_wanted.wait()
+                await trio.sleep(looks.next_delay())
+            elif self._offered and self._min_sessions and not self._list_wanted.is_set():
+                looks.reset()
+                await self._list_wanted.wait()
 
     # ---- one session ----
 
@@ -292,6 +298,7 @@ class SessionKeeper:
             trouble.away_backoff.reset()
         trouble.sent_away += session.connection.was_sent_away
         self._leave_alone(pk)
+        self._lost.set()
         self._on_change()
         self._tell()
 

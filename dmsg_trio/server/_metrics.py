@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
-import trio
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -40,6 +39,24 @@ class Rejection(StrEnum):
     REPLACEMENTS = "replacements"
 
 
+class Refusal(StrEnum):
+    """Why a stream was not relayed: a label in the metrics."""
+
+    NO_ROUTE = "no_route"
+    DESTINATION_FULL = "destination_full"
+    BAD_REQUEST = "bad_request"
+    BAD_RESPONSE = "bad_response"
+    REFUSED = "refused_by_destination"
+    TIMEOUT = "timeout"
+    BROKEN = "broken"
+    NOT_A_PEER = "not_a_peer"
+    CAPACITY = "relay_capacity"
+    OPEN_RATE = "open_rate"
+    TOO_MANY_LINKS = "too_many_links"
+    RESET = "reset"
+    SILENT = "silent"
+
+
 HANDSHAKE_FAILURES: Final = (*HandshakeFault, *Rejection)  # the labels of handshakes_failed
 
 
@@ -53,7 +70,6 @@ class ServerMetrics(Collector):
         self._routes = routes
         self._sessions: set[Session] = set()
         self._splices: set[Splice] = set()
-        self._idle = trio.lowlevel.ParkingLot()
         self.peers: Peers | None = None  # of a server that has links
         self._sessions_accepted = 0
         self._streams_relayed = 0
@@ -100,13 +116,6 @@ class ServerMetrics(Collector):
         finally:
             self._splices.discard(splice)
             self._relayed += splice.relayed
-            if not self._splices:
-                self._idle.unpark_all()
-
-    async def no_streams(self) -> None:
-        """Wait until no stream is relayed."""
-        while self._splices:
-            await self._idle.park()
 
     # ---- state, looked at when asked ----
 
@@ -175,9 +184,12 @@ class ServerMetrics(Collector):
         yield _gauge("peer_links", "Links to other servers now", len(links))
         yield _gauge("peer_servers", "Other servers that are known", wanted)
         yield _gauge("mesh_completeness", "Links per known server", len(links) / max(1, wanted))
-        yield _counter(
-            "peer_reconnects", "Links dialed anew since the start", self.peers.reconnects
+        reconnects = CounterMetricFamily(
+            "dmsg_server_peer_reconnects", "Links that came back", labels=["server"]
         )
+        for link in links:
+            reconnects.add_metric([str(link.pk)], self.peers.links.reconnects(link.pk))
+        yield reconnects
         connections = {str(link.pk): link.session.connection for link in links}
         yield _by_peer(
             "peer_round_trip_seconds",

@@ -28,10 +28,12 @@ from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.discovery import Discovery, Registration
 
 from ._admission import Handshakes, OpenRate, TooManyHandshakesError
-from ._metrics import Rejection, ServerMetrics
+from ._metrics import Refusal, Rejection, ServerMetrics
 from ._peers import PeerOptions, Peers
-from ._relay import MAX_RELAYED, Refusal, Relay
-from ._routes import Routes, TooManyReplacementsError
+from ._relay import Relay
+from ._replacements import Replacements, TooManyReplacementsError
+from ._routes import Routes
+from ._shares import MAX_RELAYED
 from ._whereabouts import Whereabouts
 
 logger = logging.getLogger("dmsg_trio.server")
@@ -69,7 +71,8 @@ class Server:
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.options = options
-        self.routes = Routes()
+        self.replacements = Replacements()
+        self.routes = Routes(self.replacements)
         self.metrics = ServerMetrics(self.routes, wall_clock=wall_clock)
         self.registration = Registration(
             sk,
@@ -85,7 +88,8 @@ class Server:
             options.peers,
             connect=connect,
             post_quantum=options.post_quantum,
-            serve_stream=self._serve_stream,
+            serve_link=self._serve_streams,
+            replacements=self.replacements,
             wall_clock=wall_clock,
         )
         self.metrics.peers = self.peers
@@ -164,10 +168,10 @@ class Server:
 
     async def _drained(self) -> None:
         """Send the clients away, wait until no stream is relayed and the last bytes are sent."""
-        for session in (*self.routes, *(link.session for link in self.peers)):
+        for session in (*self.routes, *(link.session for link in self.peers.links.all)):
             session.connection.go_away()
         logger.info("draining %d sessions, %d streams", len(self.routes), self.metrics.streams_now)
-        await self.metrics.no_streams()
+        await self._relay.no_streams()
         for session in self.routes:
             await _all_sent(session.connection)
 
@@ -215,29 +219,36 @@ class Server:
                     nursery.start_soon(session.run)
                     if tentative:
                         nursery.start_soon(self._confirm, session)
-                    opens = OpenRate()
-                    while near := await session.connection.accept():
-                        if opens.take() or self.peers.is_peer(session):
-                            nursery.start_soon(self._serve_stream, session, near)
-                        else:
-                            self.metrics.refused(Refusal.OPEN_RATE)
-                            near.reset()
+                    await self._serve_streams(session)
             logger.info("session of %s ended: %s", pk, session.connection.close_reason)
         except TooManyReplacementsError as error:
             session.connection.close(str(error))
             self.metrics.handshake_failed(Rejection.REPLACEMENTS)
             logger.warning("session of %s from %s refused: %s", pk, session.peer, error)
         finally:
-            self.peers.forget(session)
+            self.peers.links.remove(session)
+
+    async def _serve_streams(self, session: Session) -> None:
+        """Serve what a session or link opens until it ends, as far as it opens no more than it may."""
+        opens = OpenRate()
+        async with trio.open_nursery() as nursery:
+            while near := await session.connection.accept():
+                if opens.take(is_link=self.peers.is_peer(session)):
+                    nursery.start_soon(self._serve_stream, session, near)
+                else:
+                    self.metrics.refused(Refusal.OPEN_RATE)
+                    near.reset()
 
     async def _confirm(self, session: Session) -> None:
         """Take the session of a server's key for a client's, unless it announces itself."""
         with trio.move_on_after(TENTATIVE_TIME):
             await session.connection.closed.wait()
+            return
         try:
             self.routes.confirm(session)
         except TooManyReplacementsError as error:
             session.connection.close(str(error))
+            self.metrics.handshake_failed(Rejection.REPLACEMENTS)
 
     async def _serve_stream(self, session: Session, near: MuxStream) -> None:
         try:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,73 +12,12 @@ import trio
 
 from dmsg_trio import Client, open_client
 from dmsg_trio._errors import DmsgError
-from dmsg_trio._keys import SecretKey
 from dmsg_trio.client import DmsgStream
+from tests.end_to_end.deployment import Deployment
 
 pytestmark = pytest.mark.network
 
 PATIENCE = 40  # seconds; backoff may have grown to half of it
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-@asynccontextmanager
-async def process(arguments: Sequence[str]) -> AsyncIterator[trio.Process]:
-    """Run one of our programs, and kill it at the end if it still runs."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("DMSG_")}
-    running = await trio.lowlevel.open_process(
-        [sys.executable, "-m", *arguments],
-        env=own,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        yield running
-    finally:
-        running.kill()
-        with trio.CancelScope(shield=True):
-            await running.wait()
-
-
-class Deployment:
-    """A discovery and a server, each with an address of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.key = SecretKey.generate()
-        address = f"127.0.0.1:{free_port()}"
-        discovery = f"127.0.0.1:{free_port()}"
-        self.url = f"http://{discovery}"
-        self.discovery_arguments = [
-            "dmsg_trio.discovery", "--addr", discovery, "--test-mode",
-            "--store", f"sqlite:{folder / 'entries.sqlite'}",
-        ]  # fmt: skip
-        config = {
-            "public_key": str(self.key.pk),
-            "secret_key": self.key.reveal().hex(),
-            "discovery": self.url,
-            "public_address": address,
-            "local_address": address,
-            "update_interval": 2_000_000_000,
-        }
-        path = folder / "server.json"
-        path.write_text(json.dumps(config))
-        path.chmod(0o600)
-        self.server_arguments = ["dmsg_trio.server", "start", str(path)]
-
-    @asynccontextmanager
-    async def discovery(self) -> AsyncIterator[trio.Process]:
-        async with process(self.discovery_arguments) as running:
-            yield running
-
-    @asynccontextmanager
-    async def server(self) -> AsyncIterator[trio.Process]:
-        async with process(self.server_arguments) as running:
-            yield running
 
 
 async def kill(running: trio.Process) -> None:
