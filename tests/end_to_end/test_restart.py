@@ -54,6 +54,11 @@ async def both_servers(*clients: Client) -> None:
 
 async def test_a_restart_under_load_loses_no_dial_and_no_stream(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path, servers=2)
+    with trio.fail_after(4 * PATIENCE):
+        await restart_under_load(deployment)
+
+
+async def restart_under_load(deployment: Deployment) -> None:
     async with (
         deployment.discovery(),
         deployment.server(0) as leaving,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +18,11 @@ import pytest
 import trio
 
 from dmsg_trio._keys import PublicKey, SecretKey
+from tests.ports import free_port
 
 READY_WITHIN: Final = 20  # seconds until a program says what is waited for
 END_WITHIN: Final = 5  # seconds from SIGTERM to SIGKILL
 OWN_RACE: Final = 8  # tries of a tool that loses some 1 % of its sessions by a race of its own
-
-
-def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 # ---- programs ----
