@@ -18,7 +18,8 @@ from dmsg_trio._net.tcp import ip_of
 MAX_HANDSHAKES: Final = 1024  # under way at once, of all sources
 MAX_HANDSHAKES_PER_SOURCE: Final = 64  # of one IPv4 address, or one /64 of IPv6
 OPENS_AT_ONCE: Final = 2048  # streams that a session may open in a row: all that it may have
-OPENS_PER_SECOND: Final = 1000  # that it may open for long
+OPENS_PER_SECOND: Final = 1000  # that it may open for long,
+LINK_OPENS_PER_SECOND: Final = 2000  # and a link, which brings those of many clients
 
 
 class TooManyHandshakesError(Exception):
@@ -59,10 +60,11 @@ class OpenRate:
         self._allowed: float = OPENS_AT_ONCE
         self._since = trio.current_time()
 
-    def take(self) -> bool:
+    def take(self, *, is_link: bool = False) -> bool:
         """Count one stream; False if it is one too many."""
         now = trio.current_time()
-        refilled = self._allowed + (now - self._since) * OPENS_PER_SECOND
+        rate = LINK_OPENS_PER_SECOND if is_link else OPENS_PER_SECOND
+        refilled = self._allowed + (now - self._since) * rate
         self._allowed, self._since = min(refilled, OPENS_AT_ONCE), now
         if self._allowed < 1:
             return False

@@ -24,8 +24,8 @@ from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.tcp import parse_host_port
 
 from ._peers import MAX_PEER_LINKS
-from ._relay import MAX_RELAYED
 from ._server import DRAIN_TIME, MAX_SESSIONS
+from ._shares import MAX_RELAYED
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The links of a server to other servers.
+"""The links of a server to other servers: whom it dials, and who may announce itself.
 
 A link is an ordinary session, on which the dialer announces itself first (PROTOCOL: server to
 server). Streams are opened on it in both directions. It is told by one of three states:
@@ -8,9 +8,8 @@ server). Streams are opened on it in both directions. It is told by one of three
 * anything else is no link: a server of 2024 does not answer announcements, and would leave a
   request that is forwarded to it hanging. It is let go, and asked again after a long while.
 
-Of two servers the one with the smaller key dials, and the other waits a little for that. If both
-dialed all the same, both prefer the link that the smaller key dialed, and the second one serves at
-once when the first is lost.
+Of two servers the one with the smaller key dials, and the other waits a little for that. What
+happens if both dialed all the same is said in `_links.py`.
 """
 
 from __future__ import annotations
@@ -22,24 +21,38 @@ from typing import Final
 
 import trio
 
-from dmsg_trio._errors import DiscoveryError, HandshakeError, RemoteProtocolError
+from dmsg_trio._errors import (
+    DiscoveryError,
+    ErrorCode,
+    HandshakeError,
+    RemoteProtocolError,
+    describe_code,
+)
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.backoff import Backoff
 from dmsg_trio._net.dialing import Connect, dial_session, shows_life
-from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio._wire.objects import PeerAnnounce, SignedObject
 from dmsg_trio.discovery import Discovery
 
+from ._links import Link, Links, TooManyLinksError
+from ._replacements import Replacements, TooManyReplacementsError
+
 logger = logging.getLogger("dmsg_trio.server")
 
 MAX_PEER_LINKS: Final = 512
 FIRST_LOOK: Final = 1  # seconds after the start until the discovery is asked for other servers
+LOOK_PAUSE: Final = 2  # seconds between two looks at the least, however many strangers come
+WELCOME_TIME: Final = 3  # seconds in which who announces itself is answered
 PATIENCE: Final = 3  # seconds that the larger key waits for the smaller one to dial
 ANNOUNCE_TIMEOUT: Final = 5  # seconds; servers of 2024 never answer
-LEGACY_PAUSE: Final = 600  # seconds until a server that does not answer is asked again
+CLOCK_TOLERANCE: Final = 120  # seconds that another server's clock may be off
+UNWELCOME_PAUSE: Final = 30  # seconds until a server that sent us away is asked again,
+LEGACY_PAUSE: Final = 600  # and one that does not answer
 HEALTHY_AFTER: Final = 10  # seconds of life after which earlier failures are forgotten
+
+ServeLink = Callable[[Session], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,21 +66,8 @@ class PeerOptions:
     from_discovery: bool = True
 
 
-@dataclass(eq=False, slots=True)
-class Link:
-    """One usable session with another server."""
-
-    session: Session
-    dialed_here: bool
-
-    @property
-    def pk(self) -> PublicKey:
-        """The other server."""
-        return self.session.remote_pk
-
-
 class Peers:
-    """Which links there are, whom to dial, and who may announce itself."""
+    """Which servers there are, whom to dial, and who is welcome."""
 
     def __init__(
         self,
@@ -77,34 +77,33 @@ class Peers:
         *,
         connect: Connect,
         post_quantum: PostQuantum,
-        serve_stream: Callable[[Session, MuxStream], Awaitable[None]],
+        serve_link: ServeLink,
+        replacements: Replacements,
         wall_clock: Callable[[], int],
     ) -> None:
-        self.reconnects = 0
+        self.links = Links(sk.pk, most=options.max_links, replacements=replacements)
         self._sk = sk
         self._discovery = discovery
         self._options = options
         self._connect = connect
         self._post_quantum = post_quantum
-        self._serve_stream = serve_stream
+        self._serve_link = serve_link
         self._wall_clock = wall_clock
-        self._links: dict[PublicKey, list[Link]] = {}  # the preferred one first
         self._addresses: dict[PublicKey, str] = dict(options.configured)
         self._kept: set[PublicKey] = set()  # whom a task of `run` keeps a link with
-        self._news = trio.lowlevel.ParkingLot()
+        self._look_wanted = trio.Event()
+        self._looked_at = float("-inf")  # when the latest look that has ended began
+        self._looked = trio.lowlevel.ParkingLot()
 
     # ---- asking ----
 
     def find(self, pk: PublicKey) -> Session | None:
         """The link by which streams are opened to another server now."""
-        open_links = (link for link in self._links.get(pk, ()) if link.session.connection.is_open)
-        link = next(open_links, None)
-        return link.session if link else None
+        return next((link.session for link in self.links.with_server(pk) if link.is_open), None)
 
     def is_peer(self, session: Session) -> bool:
         """Whether requests of others may come over this session."""
-        links = self._links.get(session.remote_pk, ())
-        return any(link.session is session for link in links)
+        return self.links.find(session) is not None
 
     def knows(self, pk: PublicKey) -> bool:
         """Whether ``pk`` is, as far as known, a server."""
@@ -112,38 +111,43 @@ class Peers:
 
     def __iter__(self) -> Iterator[Link]:
         """The links in use, one per server."""
-        return iter([links[0] for links in self._links.values()])
+        return iter(self.links)
 
     def __len__(self) -> int:
-        return len(self._links)
+        return len(self.links)
+
+    @property
+    def missing(self) -> frozenset[PublicKey]:
+        """The servers that are known and not linked to."""
+        return frozenset(self._addresses.keys() - self.links.servers)
 
     @property
     def wanted(self) -> int:
         """How many servers there are to have a link with: what `len` is when the mesh is whole."""
-        return len(self._addresses.keys() | self._links.keys())
+        return len(self.missing) + len(self.links)
 
     # ---- links that others dialed ----
 
-    async def admit(self, session: Session, announce: PeerAnnounce) -> bool:
-        """Make a link of a session whose dialer announced itself, if it is welcome."""
+    async def admit(self, session: Session, announce: PeerAnnounce) -> ErrorCode | None:
+        """Make a link of a session whose dialer announced itself; or say why not."""
         pk = session.remote_pk
-        if announce.source_pk != pk or session.is_initiator or self.is_peer(session):
-            return announce.source_pk == pk and self.is_peer(session)
-        if not await self._is_welcome(pk):
+        age = (self._wall_clock() - announce.timestamp) / 1e9
+        if abs(age) > CLOCK_TOLERANCE:
+            logger.warning("server %s announced itself with a time %.0f s off", pk, age)
+            return ErrorCode.REQUEST_TIMESTAMP
+        if not session.is_initiator and not await self._is_welcome(pk):
             logger.warning("server %s announced itself and is not welcome", pk)
-            return False
-        if pk not in self._links and len(self._links) >= self._options.max_links:
-            logger.warning("server %s sent away: there are %d links already", pk, len(self._links))
-            return False
-        self._add(Link(session, dialed_here=False))
-        return True
-
-    def forget(self, session: Session) -> None:
-        """Note that a session has ended, which may have been a link."""
-        for link in self._links.get(session.remote_pk, ()):
-            if link.session is session:
-                self._remove(link)
-                return
+            return ErrorCode.REQUEST_SOURCE_PK
+        if self.is_peer(session):  # it said so before
+            return None
+        if session.is_initiator:  # it has not taken our announcement, and dials if it wants to
+            return ErrorCode.REQUEST_SOURCE_PK
+        try:
+            self.links.add(Link(session, dialed_here=False))
+        except (TooManyLinksError, TooManyReplacementsError) as error:
+            logger.warning("server %s sent away: %s", pk, error)
+            return ErrorCode.RELAY_CAPACITY
+        return None
 
     async def _is_welcome(self, pk: PublicKey) -> bool:
         if pk in self._options.configured:
@@ -151,10 +155,18 @@ class Peers:
         if self._options.accepted:
             return pk in self._options.accepted
         if pk not in self._addresses and self._options.from_discovery:
-            await self._look()  # it may be newer than our list
+            await self._look_for(pk)
         return pk in self._addresses
 
-    # ---- links that we dial ----
+    async def _look_for(self, pk: PublicKey) -> None:
+        """See whether the discovery knows a server that we do not; all who ask share one look."""
+        asked_at = trio.current_time()
+        self._look_wanted.set()
+        with trio.move_on_after(WELCOME_TIME):
+            while pk not in self._addresses and self._looked_at < asked_at:
+                await self._looked.park()
+
+    # ---- which servers there are ----
 
     async def run(self) -> None:
         """Keep a link with every server that is known, until cancelled."""
@@ -165,11 +177,17 @@ class Peers:
             await trio.sleep(FIRST_LOOK)
             backoff = Backoff()
             while True:
+                began, self._look_wanted = trio.current_time(), trio.Event()
                 found = await self._look()
+                self._looked_at = began
+                self._looked.unpark_all()
                 self._start_missing(nursery)
                 if found:
                     backoff.reset()
-                await trio.sleep(self._options.look_interval if found else backoff.next_delay())
+                pause = self._options.look_interval if found else backoff.next_delay()
+                with trio.move_on_after(pause):
+                    await self._look_wanted.wait()
+                await trio.sleep_until(began + LOOK_PAUSE)
 
     async def _look(self) -> bool:
         """Learn from the discovery which servers there are; say whether it answered."""
@@ -183,43 +201,42 @@ class Peers:
         if accepted := self._options.accepted:
             found = {pk: address for pk, address in found.items() if pk in accepted}
         self._addresses = found | dict(self._options.configured)
+        self.links.forget_others(self._addresses)
         return True
 
     def _start_missing(self, nursery: trio.Nursery) -> None:
-        for pk in self._addresses.keys() - self._kept:
+        configured = self._options.configured
+        for pk in sorted(self._addresses.keys() - self._kept, key=lambda pk: pk not in configured):
             if len(self._kept) >= self._options.max_links:
                 logger.warning("more than %d servers: no link with %s", len(self._kept), pk)
                 return
             self._kept.add(pk)
             nursery.start_soon(self._keep_link, pk)
 
+    # ---- links that we dial ----
+
     async def _keep_link(self, pk: PublicKey) -> None:
         """Have a link with one server for as long as it is known; dial when there is none."""
         backoff = Backoff()
         try:
             while True:
-                await self._wait_until_missing(pk)
+                while pk in self.links or not self.links.has_room_for(pk):
+                    await self.links.changed.park()
                 if self._sk.pk > pk:
-                    await self._wait_for_the_other_to_dial(pk)
-                if pk in self._links:
+                    await self._wait_for_link(pk, PATIENCE)  # the other one dials
+                if pk in self.links:
                     continue
                 if pk not in self._addresses:
                     return
                 pause = await self._dial(pk, self._addresses[pk], backoff)
-                with trio.move_on_after(pause):
-                    while pk not in self._links:
-                        await self._news.park()
+                await self._wait_for_link(pk, pause)
         finally:
             self._kept.discard(pk)
 
-    async def _wait_until_missing(self, pk: PublicKey) -> None:
-        while pk in self._links:
-            await self._news.park()
-
-    async def _wait_for_the_other_to_dial(self, pk: PublicKey) -> None:
-        with trio.move_on_after(PATIENCE):
-            while pk not in self._links:
-                await self._news.park()
+    async def _wait_for_link(self, pk: PublicKey, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            while pk not in self.links:
+                await self.links.changed.park()
 
     async def _dial(self, pk: PublicKey, address: str, backoff: Backoff) -> float:
         """Have a link from its dial to its end; say in how many seconds to dial again."""
@@ -231,26 +248,29 @@ class Peers:
             delay = backoff.next_delay()
             logger.info("server %s not reached, next try in %.1f s: %s", pk, delay, error)
             return delay
-        pause: float | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)
-            answered = await shows_life(session) and await self._announce(session)
-            if answered:
-                link = Link(session, dialed_here=True)
-                self._add(link)
-                while near := await session.connection.accept():
-                    nursery.start_soon(self._serve_stream, session, near)
-                self._remove(link)
+            pause = await self._announce(session) if await shows_life(session) else 0.0
+            if pause is None:
+                await self._hold(session)
             else:
-                pause = LEGACY_PAUSE if answered is None else None
                 session.connection.close("not a link")
         if trio.current_time() - session.began >= HEALTHY_AFTER:
             backoff.reset()
-        self.reconnects += 1
-        return pause or backoff.next_delay()
+        return max(pause or 0.0, backoff.next_delay())
 
-    async def _announce(self, session: Session) -> bool | None:
-        """Announce ourselves; say whether we are welcome, None if there was no answer."""
+    async def _hold(self, session: Session) -> None:
+        """Serve a link that we dialed until it ends."""
+        try:
+            self.links.add(Link(session, dialed_here=True))
+            await self._serve_link(session)
+        except TooManyLinksError as error:
+            session.connection.close(str(error))
+        finally:
+            self.links.remove(session)
+
+    async def _announce(self, session: Session) -> float | None:
+        """Announce ourselves: None if we are welcome, otherwise the seconds to stay away for."""
         signed = SignedObject.sign(self._sk, PeerAnnounce(self._wall_clock(), self._sk.pk))
         stream = session.connection.open_stream()
         try:
@@ -258,41 +278,19 @@ class Peers:
                 await session.send_object(stream, signed)
                 answer = await session.receive_object_untrusted(stream)
                 if answer is None:
-                    return False
+                    return UNWELCOME_PAUSE
                 response = answer.response_untrusted(signed, session.remote_pk)
                 stream.close()
         except trio.TooSlowError:
             logger.info(
                 "server %s does not answer: it is of 2024 and relays alone", session.remote_pk
             )
-            return None
+            return LEGACY_PAUSE
         except (RemoteProtocolError, trio.BrokenResourceError) as error:
             logger.info("server %s took no announcement: %s", session.remote_pk, error)
-            return False
+            return 0.0
         if not response.accepted:
-            logger.warning("we are not welcome at server %s", session.remote_pk)
-        return response.accepted
-
-    # ---- the table ----
-
-    def _add(self, link: Link) -> None:
-        links = self._links.setdefault(link.pk, [])
-        links.append(link)
-        links.sort(key=self._rank)
-        by = "us" if link.dialed_here else "it"
-        logger.info("link with server %s, dialed by %s", link.pk, by)
-        self._news.unpark_all()
-
-    def _remove(self, link: Link) -> None:
-        links = self._links.get(link.pk, [])
-        if link in links:
-            links.remove(link)
-            reason = link.session.connection.close_reason
-            logger.info("link with server %s ended: %s", link.pk, reason)
-        if not links:
-            self._links.pop(link.pk, None)
-        self._news.unpark_all()
-
-    def _rank(self, link: Link) -> bool:
-        """Both sides prefer the link that the smaller key dialed."""
-        return link.dialed_here != (self._sk.pk < link.pk)
+            why = describe_code(response.refusal_code)
+            logger.warning("we are not welcome at server %s: %s", session.remote_pk, why)
+            return UNWELCOME_PAUSE
+        return None

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import trio
-
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.session import Session
 
-MAX_REPLACEMENTS: Final = 10  # of one key's session, in a REPLACEMENT_PERIOD
-REPLACEMENT_PERIOD: Final = 60  # seconds
+from ._replacements import Replacements
 
-
-class TooManyReplacementsError(Exception):
-    """Two holders of one key take its place from each other, again and again."""
+MAX_TENTATIVE: Final = 4  # sessions of one server's key that may still turn out to be links
 
 
 class Routes:
@@ -27,22 +21,24 @@ class Routes:
     not take the place of the client session that the same key may have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, replacements: Replacements | None = None) -> None:
+        self.replacements = replacements or Replacements()
         self._sessions: dict[PublicKey, Session] = {}
-        self._tentative: dict[PublicKey, Session] = {}
-        self._replaced_at: dict[PublicKey, deque[float]] = {}
+        self._tentative: dict[PublicKey, list[Session]] = {}
 
     def __len__(self) -> int:
-        return len(self._sessions) + len(self._tentative)
+        return len(self._sessions) + sum(map(len, self._tentative.values()))
 
     def __iter__(self) -> Iterator[Session]:
-        return iter([*self._sessions.values(), *self._tentative.values()])
+        tentative = [session for each in self._tentative.values() for session in each]
+        return iter([*self._sessions.values(), *tentative])
 
     def find(self, pk: PublicKey) -> Session | None:
         """The session by which ``pk`` is reached, if it is one that takes new streams."""
-        for session in (self._sessions.get(pk), self._tentative.get(pk)):
-            if session and session.connection.is_open:
-                return session
+        session = self._sessions.get(pk)
+        for each in (session, *reversed(self._tentative.get(pk, ()))):
+            if each and each.connection.is_open:
+                return each
         return None
 
     @contextmanager
@@ -52,7 +48,7 @@ class Routes:
         Raises `TooManyReplacementsError` if the key changes hands more often than it may.
         """
         if tentative:
-            self._tentative[session.remote_pk] = session
+            self._try(session)
         else:
             self._add(session)
         try:
@@ -62,37 +58,33 @@ class Routes:
 
     def confirm(self, session: Session) -> None:
         """Take a tentative session for that of a client; raises as `added` does."""
-        if self._tentative.get(session.remote_pk) is session:
-            del self._tentative[session.remote_pk]
+        if session in self._tentative.get(session.remote_pk, ()):
             self._add(session)
+            self._remove_tentative(session)
 
     def withdraw(self, session: Session) -> None:
         """Reach nobody by ``session`` any more: it has ended, or is a link."""
-        for table in (self._sessions, self._tentative):
-            if table.get(session.remote_pk) is session:
-                del table[session.remote_pk]
+        if self._sessions.get(session.remote_pk) is session:
+            del self._sessions[session.remote_pk]
+        self._remove_tentative(session)
 
     def _add(self, session: Session) -> None:
         pk = session.remote_pk
         if older := self._sessions.get(pk):
-            self._note_replacement(pk)
+            self.replacements.note(pk, older.peer, session.peer)
             older.connection.close("a newer session of the same key took its place")
         self._sessions[pk] = session
 
-    def _note_replacement(self, pk: PublicKey) -> None:
-        now = trio.current_time()
-        self._forget_replacements_before(now - REPLACEMENT_PERIOD)
-        times = self._replaced_at.setdefault(pk, deque())
-        if len(times) >= MAX_REPLACEMENTS:
-            raise TooManyReplacementsError(
-                f"{MAX_REPLACEMENTS} sessions of this key replaced each other "
-                f"within {REPLACEMENT_PERIOD} s"
-            )
-        times.append(now)
+    def _try(self, session: Session) -> None:
+        tentative = self._tentative.get(session.remote_pk, [])
+        if len(tentative) >= MAX_TENTATIVE:
+            self.confirm(tentative[0])  # who opens that many is no server that makes a link
+        self._tentative.setdefault(session.remote_pk, []).append(session)
 
-    def _forget_replacements_before(self, time: float) -> None:
-        for pk, times in list(self._replaced_at.items()):
-            while times and times[0] <= time:
-                times.popleft()
-            if not times:
-                del self._replaced_at[pk]
+    def _remove_tentative(self, session: Session) -> None:
+        pk = session.remote_pk
+        left = [each for each in self._tentative.get(pk, ()) if each is not session]
+        if left:
+            self._tentative[pk] = left
+        else:
+            self._tentative.pop(pk, None)

@@ -17,6 +17,7 @@ from ._peers import Peers
 MAX_ASKED: Final = 8  # servers that one request is sent to at the most
 UNKNOWN_AGE: Final = 2  # seconds for which a key without an entry is not looked up again
 MAX_UNKNOWN: Final = 1024
+SILENT_AGE: Final = 60  # seconds for which a server that left a request waiting is asked last
 LOOK_UP_TIMEOUT: Final = 3  # seconds for the discovery, after which all links are as good
 
 
@@ -26,6 +27,7 @@ class Whereabouts:
     def __init__(self, discovery: Discovery, peers: Peers) -> None:
         self._entries = EntryCache(discovery)
         self._peers = peers
+        self._silent: dict[PublicKey, float] = {}  # until when; servers with a link, no others
         self._unknown: OrderedDict[PublicKey, float] = OrderedDict()  # until when
 
     async def ways_to(self, pk: PublicKey) -> list[Session]:
@@ -33,10 +35,20 @@ class Whereabouts:
         servers = await self._servers_of(pk)
         if servers is None:
             return []
-        links = sorted((link.session for link in self._peers), key=_distance)
-        links = [session for session in links if session.connection.is_open]
-        links.sort(key=lambda session: session.remote_pk not in servers)
-        return links[:MAX_ASKED]
+        now = trio.current_time()
+
+        def rank(session: Session) -> tuple[bool, bool, float]:
+            pk = session.remote_pk
+            is_silent = self._silent.get(pk, 0) > now
+            return pk not in servers, is_silent, session.connection.round_trip or 0.0
+
+        return sorted((link.session for link in self._peers if link.is_open), key=rank)[:MAX_ASKED]
+
+    def was_silent(self, server: PublicKey) -> None:
+        """Note that a server let a request wait: for a while others are asked first."""
+        now = trio.current_time()
+        self._silent = {pk: until for pk, until in self._silent.items() if until > now}
+        self._silent[server] = now + SILENT_AGE
 
     def was_wrong(self, pk: PublicKey) -> None:
         """Note that ``pk`` was not where it was said to be."""
@@ -62,7 +74,3 @@ class Whereabouts:
         self._unknown.move_to_end(pk)
         if len(self._unknown) > MAX_UNKNOWN:
             self._unknown.popitem(last=False)
-
-
-def _distance(session: Session) -> float:
-    return session.connection.round_trip or 0.0

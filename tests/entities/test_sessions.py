@@ -15,7 +15,7 @@ from dmsg_trio._net.backoff import LONGEST_DELAY
 from dmsg_trio._net.carriers import Carrier, StreamCarrier
 from dmsg_trio._wire.entries import Entry, ServerInfo
 from dmsg_trio.discovery import MemoryDiscovery
-from dmsg_trio.server._routes import MAX_REPLACEMENTS
+from dmsg_trio.server._replacements import MAX_REPLACEMENTS
 from dmsg_trio.testing import Network, memory_connection
 from tests.entities.parties import connect, failed_handshakes, receive_all
 

@@ -21,8 +21,7 @@ from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client
 from dmsg_trio.server import Server
 from dmsg_trio.server._health import is_private, make_app, private_address
-from dmsg_trio.server._metrics import HANDSHAKE_FAILURES, ServerMetrics
-from dmsg_trio.server._relay import Refusal
+from dmsg_trio.server._metrics import HANDSHAKE_FAILURES, Refusal, ServerMetrics
 from dmsg_trio.server._routes import Routes
 from dmsg_trio.testing import Network
 from dmsg_trio.testing._network import EPOCH
