@@ -52,5 +52,5 @@ FOUND: Final = {
             Dial("c1", "c0"),
         ),
         servers=2,
-    ),  # fmt: skip
+    ),
 }

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ WHOLE_WITHIN: Final = 130.0  # seconds after the last fault until everybody reac
 LINGER: Final = 70.0  # seconds in which what was closed is gone
 REACHED_WITHIN: Final = 2.0  # seconds for a dial when all is well
 MAX_STREAMS: Final = 6
+MAX_ON_LINK: Final = 32  # streams, those that are being opened or closed included
 MAX_DRAINS: Final = 2  # of one server: clients leave one alone for long that sends them away often
 
 
@@ -182,6 +184,7 @@ class Machine:
         self._arrived: dict[str, dict[tuple[PublicKey, int], DmsgStream]] = {}
         self._drains: dict[str, int] = {}
         self._sent = 0
+        self._usual_tasks: set[str] = set()
 
     async def run(self) -> None:
         """Take all steps, judge each, and see that all is well at the end."""
@@ -198,6 +201,7 @@ class Machine:
                 self.clients[name] = await stack.enter_async_context(client)
                 nursery.start_soon(self._accept, name)
             await trio.sleep(MESH_TIME)
+            self._usual_tasks = set(tasks())
             for step in self.script.steps:
                 await self._take(step)
                 await trio.sleep(MOMENT)
@@ -309,7 +313,9 @@ class Machine:
         outcome = Outcome(code=Code.OUT_OF_TIME)
         try:
             with trio.fail_after(step.limit):
-                dialed = await client.dial(to.pk, port)
+                async with open_service_nursery() as nursery:
+                    nursery.start_soon(self._watch_links)
+                    dialed = await client.dial(to.pk, port)
         except UnreachableError as error:
             outcome = Outcome(attempted(error.attempts), code=error.code)
         except DiscoveryError:
@@ -341,6 +347,15 @@ class Machine:
         )
         if len(self.kept) > MAX_STREAMS:
             await self._close(self.kept[0])
+
+    async def _watch_links(self) -> None:
+        """See that requests do not multiply on their way."""
+        while True:
+            for server in self.network.servers:
+                for link in server.peers:
+                    count = link.session.connection.stream_count
+                    check(count < MAX_ON_LINK, f"{count} streams between two servers")
+            await trio.sleep(LATENCY)
 
     async def _cancel_dial(self, step: CancelDial) -> None:
         client, to = self.clients[step.client], self.clients[step.to]
@@ -497,6 +512,9 @@ class Machine:
             await self._close(self.kept[-1])
             await trio.sleep(MOMENT)
         await trio.sleep(LINGER)
+        for arrived in self._arrived.values():
+            for orphan in arrived.values():  # of dials that were given up
+                await self._see_broken(orphan)
         self._check_nothing_is_left()
 
     def _check_mesh(self) -> None:
@@ -514,15 +532,23 @@ class Machine:
             check(at == has, f"{name} has sessions with {has}, and routes lead to it at {at}")
 
     def _check_nothing_is_left(self) -> None:
-        """See that no stream and no table entry outlived what it was for."""
+        """See that no stream, table entry or task outlived what it was for."""
+        living, ends = tasks(), 0
         for server in self.network.servers:
             check(server.metrics.streams_now == 0, f"{NAMES[server.pk]} still joins streams")
             sessions = [*server.routes, *(link.session for link in server.peers)]
+            ends += len(sessions)
             for session in sessions:
                 check(session.connection.stream_count == 0, f"{session} still has streams")
         for client in self.clients.values():
             for session in client.sessions.values():
                 check(session.connection.stream_count == 0, f"{session} still has streams")
+            ends += len(client.sessions)
+        check(living.keys() <= self._usual_tasks, f"{living.keys() - self._usual_tasks} go on")
+        writers = sum(
+            count for name, count in living.items() if name.endswith("MuxConnection._write")
+        )
+        check(writers == ends, f"{writers} connections for {ends} ends of sessions")
 
 
 # ---- small things ----
@@ -541,6 +567,18 @@ def legs(client: Client) -> dict[str, Leg]:
         for pk, session in client.sessions.items()
         if session.connection.is_open
     }
+
+
+def tasks() -> Counter[str]:
+    """The tasks of this run, by what they do."""
+    root = trio.lowlevel.current_root_task()
+    found: Counter[str] = Counter()
+    rest = [root] if root else []
+    while rest:
+        task = rest.pop()
+        found[task.name] += 1
+        rest += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
 
 
 def check(holds: bool, otherwise: str) -> None:

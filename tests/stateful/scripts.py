@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from hypothesis import strategies as st
 
 from .network_machine import SERVERS
@@ -94,18 +96,26 @@ rests: st.SearchStrategy[Step] = st.builds(Rest, st.sampled_from((1.0, 5.0, 30.0
 
 
 @st.composite
-def steps(draw: st.DrawFn) -> Step:
-    """A dial in three of ten steps, as many faults, and what else there is."""
-    kind = draw(st.integers(0, 9))
-    return draw((rests, dials(), dials(), dials(), faults, faults, faults, uses, uses, uses)[kind])
+def steps(draw: st.DrawFn) -> list[Step]:
+    """A dial in three of ten draws, sometimes twice in a row; as many faults; and what else there is."""
+    match draw(st.integers(0, 9)):
+        case 0:
+            return [draw(rests)]
+        case 1 | 2 | 3:
+            return [draw(dials())] * draw(st.sampled_from((1, 1, 2)))
+        case 4 | 5 | 6:
+            return [draw(faults)]
+        case _:
+            return [draw(uses)]
 
 
 @st.composite
 def scripts(draw: st.DrawFn, *, least: int = 30, most: int = 36) -> Script:
     """Scripts of ``least`` to ``most`` steps; what fails may shrink below that."""
     length = min(draw(st.integers(0, 100_000)), draw(st.integers(least, most)))
+    parts = draw(st.lists(steps(), min_size=length, max_size=length))
     return Script(
-        tuple(draw(st.lists(steps(), min_size=length, max_size=length))),
+        tuple(chain.from_iterable(parts)),
         servers=draw(st.integers(2, 3)),
         clients=draw(st.sampled_from(((0, 1, 1), (0, 0, 1), (2, 1, 1), (1, 1, 1)))),
         seed=draw(st.integers(0, 2**32)),
