@@ -92,7 +92,7 @@ class Peers:
         self._addresses: dict[PublicKey, str] = dict(options.configured)
         self._kept: set[PublicKey] = set()  # whom a task of `run` keeps a link with
         self._look_wanted = trio.Event()
-        self._looked_at = float("-inf")  # when the latest look that has ended began
+        self._looks_begun = self._looks_ended = 0
         self._looked = trio.lowlevel.ParkingLot()
 
     # ---- asking ----
@@ -133,10 +133,10 @@ class Peers:
         pk = session.remote_pk
         age = (self._wall_clock() - announce.timestamp) / 1e9
         if abs(age) > CLOCK_TOLERANCE:
-            logger.warning("server %s announced itself with a time %.0f s off", pk, age)
+            logger.debug("server %s announced itself with a time %.0f s off", pk, age)
             return ErrorCode.REQUEST_TIMESTAMP
         if not session.is_initiator and not await self._is_welcome(pk):
-            logger.warning("server %s announced itself and is not welcome", pk)
+            logger.debug("server %s announced itself and is not welcome", pk)
             return ErrorCode.REQUEST_SOURCE_PK
         if self.is_peer(session):  # it said so before
             return None
@@ -145,7 +145,7 @@ class Peers:
         try:
             self.links.add(Link(session, dialed_here=False))
         except (TooManyLinksError, TooManyReplacementsError) as error:
-            logger.warning("server %s sent away: %s", pk, error)
+            logger.debug("server %s sent away: %s", pk, error)
             return ErrorCode.RELAY_CAPACITY
         return None
 
@@ -160,10 +160,10 @@ class Peers:
 
     async def _look_for(self, pk: PublicKey) -> None:
         """See whether the discovery knows a server that we do not; all who ask share one look."""
-        asked_at = trio.current_time()
+        next_look = self._looks_begun + 1
         self._look_wanted.set()
         with trio.move_on_after(WELCOME_TIME):
-            while pk not in self._addresses and self._looked_at < asked_at:
+            while pk not in self._addresses and self._looks_ended < next_look:
                 await self._looked.park()
 
     # ---- which servers there are ----
@@ -178,8 +178,9 @@ class Peers:
             backoff = Backoff()
             while True:
                 began, self._look_wanted = trio.current_time(), trio.Event()
+                self._looks_begun += 1
                 found = await self._look()
-                self._looked_at = began
+                self._looks_ended = self._looks_begun
                 self._looked.unpark_all()
                 self._start_missing(nursery)
                 if found:

@@ -10,6 +10,7 @@ import trio
 
 from dmsg_trio._net.mux import MuxConnection
 from dmsg_trio.client import Client, DmsgStream
+from dmsg_trio.server import Server
 from dmsg_trio.testing import Network
 
 
@@ -53,17 +54,22 @@ async def digest_of(stream: trio.abc.ReceiveStream) -> bytes:
 
 def refusals(network: Network) -> dict[str, float]:
     """How many streams the servers refused, by reason."""
-    return _counted(network, "dmsg_server_streams_refused_total")
+    return _counted(network.servers, "dmsg_server_streams_refused_total")
+
+
+def refusals_of(server: Server) -> dict[str, float]:
+    """How many streams one server refused, by reason."""
+    return _counted([server], "dmsg_server_streams_refused_total")
 
 
 def failed_handshakes(network: Network) -> dict[str, float]:
     """How many connections led to no session, by reason."""
-    return _counted(network, "dmsg_server_handshakes_failed_total")
+    return _counted(network.servers, "dmsg_server_handshakes_failed_total")
 
 
-def _counted(network: Network, name: str) -> dict[str, float]:
+def _counted(servers: Iterable[Server], name: str) -> dict[str, float]:
     counts: dict[str, float] = {}
-    for server in network.servers:
+    for server in servers:
         for family in _families(server.metrics.registry.collect()):
             for sample in family:
                 if sample[0] == name and sample[2]:
