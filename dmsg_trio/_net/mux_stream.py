@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -18,6 +17,7 @@ from dmsg_trio._wire.yamux import Buffer, StreamState
 
 from .blocks import copied
 from .conflict import ConflictDetector
+from .resettable import ResettableStream
 from .windows import ReceiveWindow
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SMALL: Final = 2048  # pieces below this are kept together: each has its own cos
 NOTHING: Final = memoryview(b"")
 
 
-class MuxStream(trio.abc.HalfCloseableStream):
+class MuxStream(ResettableStream):
     """A stream as Trio knows streams; made by `MuxConnection.open_stream` and `accept`."""
 
     def __init__(self, connection: MuxConnection, state: StreamState) -> None:
@@ -307,22 +307,6 @@ class MuxStream(trio.abc.HalfCloseableStream):
     def _drop(self) -> None:
         self.connection.reset(self.state)
         self.connection.flush()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the stream after a block that went well; reset it after one that did not."""
-        if exc_type is None:
-            await self.aclose()
-        else:
-            self.reset()
-            await trio.lowlevel.cancel_shielded_checkpoint()
-
-    async def __aenter__(self) -> Self:
-        return self
 
     def __repr__(self) -> str:
         return f"<MuxStream {self.state.stream_id} with {self.connection.carrier.peer}>"

@@ -6,8 +6,7 @@ a `receive_some` opens every whole frame that has arrived.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import trio
 
@@ -27,11 +26,12 @@ from dmsg_trio._wire.yamux import Buffer
 from .blocks import give_back
 from .conflict import ConflictDetector
 from .mux_stream import FRAMES_IN_A_ROW, NOTHING, MuxStream, check_max_bytes
+from .resettable import ResettableStream
 
 RECEIVE_BATCH: Final = 256 * 1024  # sealed bytes that one receive_some opens at the most
 
 
-class DmsgStream(trio.abc.HalfCloseableStream):
+class DmsgStream(ResettableStream):
     """A byte stream with the holder of a key, encrypted end to end; no server on the way can read it.
 
     It raises what Trio's streams raise: `trio.BrokenResourceError` when the peer or a server reset
@@ -151,22 +151,6 @@ class DmsgStream(trio.abc.HalfCloseableStream):
     def reset(self) -> None:
         """Drop the stream at once, without waiting: the peer's reads and writes break."""
         self._mux.reset()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the stream after a block that went well; reset it after one that did not."""
-        if exc_type is None:
-            await self.aclose()
-        else:
-            self._mux.reset()
-            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def __repr__(self) -> str:
         return f"<DmsgStream {self.local} - {self.remote} through {self.server_pk.short}>"

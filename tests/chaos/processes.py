@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
-from random import SystemRandom
 from typing import Final
 
 import trio
 
+from tests.ports import free_port
+
 ROOT: Final = Path(__file__).parents[2]
-# Below those that connections get by themselves: nobody else takes one while its process is down.
-PORTS: Final = range(20_000, 32_000)
 END_WITHIN: Final = 15  # seconds from SIGTERM to SIGKILL
-
-
-_random: Final = SystemRandom()
 
 
 def free_address() -> str:
     """An address of loopback that stays free until it is used."""
-    while True:
-        port = _random.choice(PORTS)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return f"127.0.0.1:{port}"
+    return f"127.0.0.1:{free_port()}"
 
 
 class Member:
