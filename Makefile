@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 CHECK := $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
 
 .DEFAULT_GOAL := help
-.PHONY: up test lint types layers pytest chaos fuzz bench lock help clean
+.PHONY: up test lint types layers pytest night chaos fuzz bench lock help clean
 
 up: $(READY) ## run a whole network on this machine until Ctrl-C
 	@$(BIN)/dmsg up
@@ -37,6 +37,9 @@ SECONDS ?= 300
 CHAOS ?=
 chaos: $(READY) ## SECONDS=seconds of faults in a network of 56 processes, CHAOS=options
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(CHAOS)
+
+night: $(READY) ## the state machine of the mesh on thousands of scripts, about an hour
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/stateful
 
 bench: $(READY) ## figures, as ratios within one run
 	$(BIN)/python bench

@@ -73,8 +73,9 @@ from .steps import (
 
 OPEN_PORT: Final = 80
 CLOSED_PORT: Final = 81
-LATENCY: Final = 0.01
+LATENCIES: Final = (0.005, 0.01, 0.02)  # seconds, one way; which line has which follows the seed
 SERVERS: Final = ("s0", "s1", "s2", "s3")
+NAMES_OF_CLIENTS: Final = ("c0", "c1", "c2", "c3")
 MESH_TIME: Final = 70.0  # seconds in which each server has looked for the others
 MOMENT: Final = 0.5  # seconds after a step until everything that follows from it at once is done
 JOINED_WITHIN: Final = 0.001  # seconds: servers join streams right after they passed the answer on
@@ -91,7 +92,7 @@ def key(name: str) -> SecretKey:
     return SecretKey(hashlib.sha256(name.encode()).digest())
 
 
-KEYS: Final = {name: key(name) for name in (*SERVERS, "c0", "c1", "c2", "c3")}
+KEYS: Final = {name: key(name) for name in (*SERVERS, *NAMES_OF_CLIENTS)}
 PKS: Final = {name: sk.pk for name, sk in KEYS.items()}
 NAMES: Final = {pk: name for name, pk in PKS.items()}
 
@@ -178,7 +179,7 @@ class Machine:
         self.world = World({name: Life.UP if name in first else Life.DOWN for name in SERVERS})
         self.clients: dict[str, Client] = {}
         self.kept: list[Kept] = []
-        self.network = Network(servers=0, latency=LATENCY)
+        self.network = Network(servers=0)
         self.discovery = FaultyDiscovery(self.network, self.world)
         self.network.discovery = self.discovery
         self._arrived: dict[str, dict[tuple[PublicKey, int], DmsgStream]] = {}
@@ -191,6 +192,9 @@ class Machine:
         async with AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(open_service_nursery())
             await stack.enter_async_context(self.network)
+            distances = random.Random(self.script.seed)
+            for a, b in combinations((*SERVERS, *NAMES_OF_CLIENTS), 2):
+                self.network.slow_down(PKS[a], PKS[b], distances.choice(LATENCIES))
             for name in SERVERS[: self.script.servers]:
                 await self._start(name)
             for number, min_sessions in enumerate(self.script.clients):
@@ -355,7 +359,7 @@ class Machine:
                 for link in server.peers:
                     count = link.session.connection.stream_count
                     check(count < MAX_ON_LINK, f"{count} streams between two servers")
-            await trio.sleep(LATENCY)
+            await trio.sleep(LATENCIES[0])
 
     async def _cancel_dial(self, step: CancelDial) -> None:
         client, to = self.clients[step.client], self.clients[step.to]
@@ -494,7 +498,7 @@ class Machine:
         for pair in list(self.world.lines):
             self._heal(*pair)
         for a, b in combinations((*SERVERS, *self.clients), 2):
-            self.network.slow_down(PKS[a], PKS[b], LATENCY)
+            self.network.slow_down(PKS[a], PKS[b], LATENCIES[0])
         for kept in list(self.kept):
             await self._use(kept, Close(0))
         if Life.UP not in self.world.life.values():
@@ -536,7 +540,7 @@ class Machine:
         living, ends = tasks(), 0
         for server in self.network.servers:
             check(server.metrics.streams_now == 0, f"{NAMES[server.pk]} still joins streams")
-            sessions = [*server.routes, *(link.session for link in server.peers)]
+            sessions = [*server.routes, *(link.session for link in server.peers.links.all)]
             ends += len(sessions)
             for session in sessions:
                 check(session.connection.stream_count == 0, f"{session} still has streams")
