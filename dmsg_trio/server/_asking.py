@@ -93,6 +93,8 @@ class Asker:
                     if any(answer.response.accepted for answer in answers):
                         break
             best = min(answers, key=_preference, default=None)
+            if best and _came_twice(best) and any(way.connection.close_reason for way in ways):
+                best = None  # the first answer was lost with a link: let a new request be made
         finally:
             for answer in answers:
                 if answer is not best:
@@ -149,5 +151,8 @@ class Asker:
 
 def _preference(answer: Answer) -> tuple[bool, bool]:
     """Order answers: one that accepts, then a refusal, then that a request came twice."""
-    response = answer.response
-    return not response.accepted, response.error_code == ErrorCode.REQUEST_TIMESTAMP
+    return not answer.response.accepted, _came_twice(answer)
+
+
+def _came_twice(answer: Answer) -> bool:
+    return answer.response.error_code == ErrorCode.REQUEST_TIMESTAMP

@@ -125,3 +125,28 @@ async def test_a_client_moves_before_a_draining_server_is_gone(autojump_clock: M
             assert await far.receive_some() == b"what runs goes on"
             again = await a.open_stream(b.pk, 80)
             assert again.server_pk != leaving.pk
+
+
+async def test_an_answer_that_is_lost_with_its_link_is_no_refusal(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Asked again over a second link, the destination says that the request came twice."""
+    async with Network(servers=2) as network, network.client(min_sessions=2) as b:
+        listener = b.listen(80)
+        near = await network.start_server()
+        await trio.sleep(MESH_TIME)
+        for far in b.sessions:
+            network.slow_down(near.pk, far, 0.2)
+
+        async def lose_the_first_answer() -> None:
+            stream = await listener.accept()
+            network.cut(near.pk, stream.server_pk)
+
+        while True:  # the choice of a server is random
+            async with network.client() as a:
+                if set(a.sessions) == {near.pk}:
+                    await trio.sleep(1)  # until it knows what its server can
+                    nursery.start_soon(lose_the_first_answer)
+                    dialed = await a.dial(b.pk, 80)
+                    assert [each.tier for each in dialed.attempts] == [2, 3]
+                    return
