@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -47,10 +47,12 @@ class Links:
     """All links of one server: at most one that it dialed and one that the other did, for each."""
 
     def __init__(self, own: PublicKey, *, most: int, replacements: Replacements) -> None:
-        self.changed = trio.lowlevel.ParkingLot()
+        self.changed = trio.lowlevel.ParkingLot()  # where to wait for news of any server
         self._own = own
         self._most = most
         self._replacements = replacements
+        # Of one each: a whole mesh has a task for every server, and none wakes for another's sake.
+        self._changed: dict[PublicKey, trio.lowlevel.ParkingLot] = {}
         self._by_pk: dict[PublicKey, list[Link]] = {}  # the preferred one first
         self._begun: Counter[PublicKey] = Counter()  # how often a server was linked to anew
 
@@ -93,6 +95,15 @@ class Links:
         """How often the links with a server were lost, all of them, and one came back."""
         return max(0, self._begun[pk] - 1)
 
+    async def wait_for_news(self, pk: PublicKey) -> None:
+        """Wait until a link with this server came or went, or there may be room for one."""
+        lot = self._changed.setdefault(pk, trio.lowlevel.ParkingLot())
+        try:
+            await lot.park()
+        finally:
+            if not lot and self._changed.get(pk) is lot:
+                del self._changed[pk]
+
     # ---- changing ----
 
     def add(self, link: Link) -> None:
@@ -114,21 +125,28 @@ class Links:
         self._by_pk[link.pk] = sorted([link, *others], key=self._rank)
         by = "us" if link.dialed_here else "it"
         logger.info("link with server %s, dialed by %s", link.pk, by)
-        self.changed.unpark_all()
+        self._tell([link.pk])
 
     def remove(self, session: Session) -> None:
         """Note that a session has ended, which may have been a link."""
         if link := self.find(session):
+            was_full = len(self) >= self._most
             left = [each for each in self._by_pk.pop(link.pk) if each is not link]
             if left:
                 self._by_pk[link.pk] = left
             logger.info("link with server %s ended: %s", link.pk, session.connection.close_reason)
-            self.changed.unpark_all()
+            self._tell(list(self._changed) if was_full else [link.pk])
 
     def forget_others(self, known: Container[PublicKey]) -> None:
         """Forget the past of servers that are neither known nor linked to."""
         for pk in [pk for pk in self._begun if pk not in known and pk not in self._by_pk]:
             del self._begun[pk]
+
+    def _tell(self, concerned: Iterable[PublicKey]) -> None:
+        self.changed.unpark_all()
+        for pk in concerned:
+            if lot := self._changed.get(pk):
+                lot.unpark_all()
 
     def _rank(self, link: Link) -> bool:
         """Both sides prefer the link that the smaller key dialed."""

@@ -222,7 +222,7 @@ class Peers:
         try:
             while True:
                 while pk in self.links or not self.links.has_room_for(pk):
-                    await self.links.changed.park()
+                    await self.links.wait_for_news(pk)
                 if self._sk.pk > pk:
                     await self._wait_for_link(pk, PATIENCE)  # the other one dials
                 if pk in self.links:
@@ -237,7 +237,7 @@ class Peers:
     async def _wait_for_link(self, pk: PublicKey, seconds: float) -> None:
         with trio.move_on_after(seconds):
             while pk not in self.links:
-                await self.links.changed.park()
+                await self.links.wait_for_news(pk)
 
     async def _dial(self, pk: PublicKey, address: str, backoff: Backoff) -> float:
         """Have a link from its dial to its end; say in how many seconds to dial again."""
