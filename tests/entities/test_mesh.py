@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from dmsg_trio import SecretKey, UnreachableError
 from dmsg_trio.client import Client, DmsgStream
 from dmsg_trio.discovery import ClientInfo, Entry
-from dmsg_trio.server import Server
+from dmsg_trio.server import PeerOptions, Server
 from dmsg_trio.testing import Network
 
 MESH_TIME = 70  # seconds after which every server has looked for the others
@@ -150,3 +150,18 @@ async def test_an_answer_that_is_lost_with_its_link_is_no_refusal(
                     dialed = await a.dial(b.pk, 80)
                     assert [each.tier for each in dialed.attempts] == [2, 3]
                     return
+
+
+async def test_room_for_a_link_is_used_at_once(autojump_clock: MockClock) -> None:
+    async with Network(servers=0) as network:
+        awaited = SecretKey.generate()
+        configured = {awaited.pk: "server-2.test:8081"}
+        full = await network.start_server(peers=PeerOptions(configured=configured, max_links=1))
+        linked = await network.start_server()
+        await trio.sleep(MESH_TIME)
+        await network.start_server(awaited, peers=PeerOptions(from_discovery=False))
+        await trio.sleep(MESH_TIME)
+        assert full.peers.links.servers == {linked.pk}
+        await network.stop_server(linked)
+        await trio.sleep(5)
+        assert full.peers.links.servers == {awaited.pk}
