@@ -78,6 +78,7 @@ class ServerConfig:
     peers: tuple[Peer, ...] = ()
     accepted_peer_pks: tuple[PublicKey, ...] = ()  # if any: no other servers than these and peers
     max_peer_links: int = MAX_PEER_LINKS
+    peer_links_on_demand: bool = False  # with servers found at the discovery, only while needed
     max_relayed_streams: int = MAX_RELAYED  # over links to other servers
     warnings: tuple[str, ...] = ()
 
@@ -146,6 +147,7 @@ class _File(msgspec.Struct):
     peers: list[_Peer] = []
     accepted_peer_pks: list[str] = []
     max_peer_links: Annotated[int, msgspec.Meta(ge=0)] = MAX_PEER_LINKS
+    peer_links_on_demand: bool = False
     max_relayed_streams: Annotated[int, msgspec.Meta(ge=0)] = MAX_RELAYED
 
 
@@ -222,6 +224,7 @@ def _config(file: _File, key: SecretKey | None) -> ServerConfig:
             for index, text in enumerate(file.accepted_peer_pks)
         ),
         max_peer_links=file.max_peer_links,
+        peer_links_on_demand=file.peer_links_on_demand,
         max_relayed_streams=file.max_relayed_streams,
     )
     warnings = []

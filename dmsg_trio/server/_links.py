@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -31,6 +31,7 @@ class Link:
 
     session: Session
     dialed_here: bool
+    used_at: float = field(default_factory=trio.current_time)  # noted where links are on demand
 
     @property
     def pk(self) -> PublicKey:

@@ -9,7 +9,8 @@ server). Streams are opened on it in both directions. It is told by one of three
   request that is forwarded to it hanging. It is let go, and asked again after a long while.
 
 Of two servers the one with the smaller key dials, and the other waits a little for that. What
-happens if both dialed all the same is said in `_links.py`.
+happens if both dialed all the same is said in `_links.py`. A server may also make links only when
+requests need them (`_demand.py`); then whoever needs one dials.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dmsg_trio._errors import (
     ErrorCode,
     HandshakeError,
     RemoteProtocolError,
+    UnreachableError,
     describe_code,
 )
 from dmsg_trio._keys import PublicKey, SecretKey
@@ -36,6 +38,7 @@ from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio._wire.objects import PeerAnnounce, SignedObject
 from dmsg_trio.discovery import Discovery
 
+from ._demand import Demand
 from ._links import Link, Links, TooManyLinksError
 from ._replacements import Replacements, TooManyReplacementsError
 
@@ -45,6 +48,8 @@ MAX_PEER_LINKS: Final = 512
 FIRST_LOOK: Final = 1  # seconds after the start until the discovery is asked for other servers
 LOOK_PAUSE: Final = 2  # seconds between two looks at the least, however many strangers come
 WELCOME_TIME: Final = 3  # seconds in which who announces itself is answered
+LOOKS_LEFT_OUT: Final = 10  # where links are on demand, so many intervals are between two looks
+LOOK_UP_TIME: Final = 2  # seconds to look up one server's address
 PATIENCE: Final = 3  # seconds that the larger key waits for the smaller one to dial
 ANNOUNCE_TIMEOUT: Final = 5  # seconds; servers of 2024 never answer
 CLOCK_TOLERANCE: Final = 120  # seconds that another server's clock may be off
@@ -64,6 +69,8 @@ class PeerOptions:
     max_links: int = MAX_PEER_LINKS
     look_interval: float = 60  # seconds between two looks at the discovery's servers
     from_discovery: bool = True
+    on_demand: bool = False  # links with those in it only while somebody needs them
+    idle_time: float = 300  # seconds without use after which such a link is let go
 
 
 class Peers:
@@ -94,6 +101,9 @@ class Peers:
         self._look_wanted = trio.Event()
         self._looks_begun = self._looks_ended = 0
         self._looked = trio.lowlevel.ParkingLot()
+        self._demand: Demand | None = None
+        if options.on_demand:
+            self._demand = Demand(self.links, self._find_and_dial, idle_time=options.idle_time)
 
     # ---- asking ----
 
@@ -104,6 +114,20 @@ class Peers:
     def is_peer(self, session: Session) -> bool:
         """Whether requests of others may come over this session."""
         return self.links.find(session) is not None
+
+    async def link_with_any(self, servers: frozenset[PublicKey]) -> None:
+        """Wait for a link with one of ``servers`` while there may be one soon, if links are on demand."""
+        if self._demand:
+            if not any(self.find(pk) for pk in servers):
+                await self._demand.link_with_any(servers - self._kept)
+            for pk in servers:
+                if session := self.find(pk):
+                    self.note_use(session)
+
+    def note_use(self, session: Session) -> None:
+        """Note that a request came by a session, which may be a link."""
+        if link := self.links.find(session):
+            link.used_at = trio.current_time()
 
     def knows(self, pk: PublicKey) -> bool:
         """Whether ``pk`` is, as far as known, a server."""
@@ -172,6 +196,8 @@ class Peers:
         """Keep a link with every server that is known, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._start_missing(nursery)
+            if self._demand:
+                nursery.start_soon(self._demand.run)
             if not self._options.from_discovery:
                 return
             await trio.sleep(FIRST_LOOK)
@@ -185,10 +211,14 @@ class Peers:
                 self._start_missing(nursery)
                 if found:
                     backoff.reset()
-                pause = self._options.look_interval if found else backoff.next_delay()
+                pause = self._look_interval if found else backoff.next_delay()
                 with trio.move_on_after(pause):
                     await self._look_wanted.wait()
                 await trio.sleep_until(began + LOOK_PAUSE)
+
+    @property
+    def _look_interval(self) -> float:
+        return self._options.look_interval * (LOOKS_LEFT_OUT if self._demand else 1)
 
     async def _look(self) -> bool:
         """Learn from the discovery which servers there are; say whether it answered."""
@@ -207,7 +237,8 @@ class Peers:
 
     def _start_missing(self, nursery: trio.Nursery) -> None:
         configured = self._options.configured
-        for pk in sorted(self._addresses.keys() - self._kept, key=lambda pk: pk not in configured):
+        wanted = configured.keys() if self._demand else self._addresses.keys()
+        for pk in sorted(wanted - self._kept, key=lambda pk: pk not in configured):
             if len(self._kept) >= self._options.max_links:
                 logger.warning("more than %d servers: no link with %s", len(self._kept), pk)
                 return
@@ -238,6 +269,29 @@ class Peers:
         with trio.move_on_after(seconds):
             while pk not in self.links:
                 await self.links.wait_for_news(pk)
+
+    async def _find_and_dial(self, pk: PublicKey, backoff: Backoff) -> float:
+        """Do as `_dial`, wherever the discovery says that the server is now."""
+        if address := await self._address_of(pk):
+            return await self._dial(pk, address, backoff)
+        return backoff.next_delay()
+
+    async def _address_of(self, pk: PublicKey) -> str | None:
+        """Where a server is, if it is one that there may be a link with."""
+        accepted = self._options.accepted
+        if pk == self._sk.pk or (accepted and pk not in accepted):
+            return None
+        if self._options.from_discovery:
+            try:
+                with trio.fail_after(LOOK_UP_TIME):
+                    entry = await self._discovery.entry(pk)
+            except UnreachableError:
+                return None
+            except (DiscoveryError, trio.TooSlowError) as error:
+                logger.warning("server %s not looked up: %s", pk, error)
+            else:
+                return entry.server.address if entry.server else None
+        return self._addresses.get(pk)
 
     async def _dial(self, pk: PublicKey, address: str, backoff: Backoff) -> float:
         """Have a link from its dial to its end; say in how many seconds to dial again."""

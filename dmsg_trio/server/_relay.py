@@ -121,6 +121,7 @@ class Relay:
                         return None
                     case StreamRequest() as request:
                         if self._peers.is_peer(session):
+                            self._peers.note_use(session)
                             held.enter_context(self._shares.one(session.remote_pk))
                         return await self._route(session, near, signed, request, held)
         except RemoteProtocolError as error:

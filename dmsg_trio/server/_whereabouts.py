@@ -35,6 +35,7 @@ class Whereabouts:
         servers = await self._servers_of(pk)
         if servers is None:
             return []
+        await self._peers.link_with_any(servers)
         now = trio.current_time()
 
         def rank(session: Session) -> tuple[bool, bool, float]:

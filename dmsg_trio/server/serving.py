@@ -58,6 +58,7 @@ async def serve_from_config(
                     configured={peer.pk: peer.address for peer in config.peers},
                     accepted=frozenset(config.accepted_peer_pks),
                     max_links=config.max_peer_links,
+                    on_demand=config.peer_links_on_demand,
                     look_interval=config.update_interval,
                 ),
                 max_relayed_streams=config.max_relayed_streams,

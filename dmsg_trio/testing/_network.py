@@ -18,7 +18,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client, open_client
 from dmsg_trio.discovery import MemoryDiscovery
-from dmsg_trio.server import Server, ServerOptions
+from dmsg_trio.server import PeerOptions, Server, ServerOptions
 
 from ._lines import Line
 from ._memory import MemoryListener, MemoryNet
@@ -90,12 +90,18 @@ class Network:
     # ---- servers ----
 
     async def start_server(
-        self, sk: SecretKey | None = None, *, post_quantum: PostQuantum = PostQuantum.OFFER
+        self,
+        sk: SecretKey | None = None,
+        *,
+        post_quantum: PostQuantum = PostQuantum.OFFER,
+        peers: PeerOptions | None = None,
     ) -> Server:
         """Start a server, with a fresh key unless one is given; ready when this returns."""
         sk = sk or SecretKey.generate()
         options = ServerOptions(
-            public_address=f"server-{self._started}.test:8081", post_quantum=post_quantum
+            public_address=f"server-{self._started}.test:8081",
+            post_quantum=post_quantum,
+            peers=peers or PeerOptions(),
         )
         self._started += 1
         server = Server(

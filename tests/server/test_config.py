@@ -100,6 +100,11 @@ def test_peers_are_other_servers() -> None:
     assert parse_config(file(peers=[peer])).peers == (Peer(OTHER.pk, "203.0.113.1:8081"),)
 
 
+def test_links_are_kept_with_all_servers_unless_wanted_on_demand() -> None:
+    assert not parse_config(file()).peer_links_on_demand
+    assert parse_config(file(peer_links_on_demand=True)).peer_links_on_demand
+
+
 def test_an_address_of_ipv6_is_a_setting_of_its_own() -> None:
     config = parse_config(file(public_address_v6="[2001:db8::1]:8081"))
     assert config.public_address_v6 == "[2001:db8::1]:8081"
