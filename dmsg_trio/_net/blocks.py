@@ -14,9 +14,11 @@ import trio
 from dmsg_trio._wire.yamux import Buffer
 
 BLOCK: Final = 64 * 1024  # bytes
+SCRATCH: Final = 256 * 1024  # bytes
 SPARE_BLOCKS: Final = 64  # that wait for their next use, per event loop
 WORTH_A_BLOCK: Final = BLOCK // 2  # bytes; so at most twice the memory of what waits is in use
 
+_scratch: Final = trio.lowlevel.RunVar[memoryview]("dmsg_trio scratch")
 _spare_blocks: Final = trio.lowlevel.RunVar[list[bytearray]]("dmsg_trio spare blocks")
 
 
@@ -44,6 +46,16 @@ def give_back(piece: memoryview) -> None:
     """Let the block of ``piece`` be used again: nobody may look at any part of it after this."""
     if isinstance(block := piece.obj, bytearray) and len(spare := _spare()) < SPARE_BLOCKS:
         spare.append(block)
+
+
+def scratch() -> memoryview:
+    """Memory of the event loop, for what is used up before the next wait."""
+    try:
+        return _scratch.get()
+    except LookupError:
+        memory = memoryview(bytearray(SCRATCH))
+        _scratch.set(memory)
+        return memory
 
 
 def _take() -> memoryview:

@@ -15,7 +15,7 @@ import trio
 
 from dmsg_trio._wire.yamux import Buffer, StreamState
 
-from .blocks import copied
+from .blocks import SCRATCH, copied
 from .conflict import ConflictDetector
 from .resettable import ResettableStream
 from .windows import ReceiveWindow
@@ -23,7 +23,7 @@ from .windows import ReceiveWindow
 if TYPE_CHECKING:
     from .mux import MuxConnection, StreamSink
 
-CHUNK: Final = 256 * 1024  # what a stream sends in one frame, before the others have their turn
+CHUNK: Final = SCRATCH  # what a stream sends in one frame, before the others have their turn
 FRAMES_IN_A_ROW: Final = 4  # after which a busy sender gives way to other tasks
 SMALL: Final = 2048  # pieces below this are kept together: each has its own cost in memory
 NOTHING: Final = memoryview(b"")

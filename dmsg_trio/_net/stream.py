@@ -23,7 +23,7 @@ from dmsg_trio._wire.frames import (
 from dmsg_trio._wire.hybrid import TransportKeys
 from dmsg_trio._wire.yamux import Buffer
 
-from .blocks import give_back
+from .blocks import give_back, scratch
 from .conflict import ConflictDetector
 from .mux_stream import FRAMES_IN_A_ROW, NOTHING, MuxStream, check_max_bytes
 from .resettable import ResettableStream
@@ -66,8 +66,9 @@ class DmsgStream(ResettableStream):
             while rest:
                 frame_size = min(len(rest), MAX_PLAINTEXT) + FRAME_OVERHEAD
                 fits = _plaintext_in(await self._mux.wait_for_room(frame_size))
-                sealed = self._sealer.seal(rest[:fits])
-                self._mux.push([sealed], len(sealed))
+                sealed = scratch()
+                size = self._sealer.seal_into(rest[:fits], sealed)
+                self._mux.push([sealed[:size]], size)
                 rest = rest[fits:]
                 batches += 1
                 if batches % FRAMES_IN_A_ROW == 0 and rest:

@@ -98,6 +98,15 @@ class FrameReader:
 # ---- stream data: frames in order ----
 
 
+def sealed_size(size: int) -> int:
+    """How many bytes the frames take that carry ``size`` bytes."""
+    return size + _frames_of(size) * FRAME_OVERHEAD
+
+
+def _frames_of(size: int) -> int:
+    return -(-size // MAX_PLAINTEXT)
+
+
 class FrameSealer:
     """Encrypts what a stream sends; the frames must be sent in the order in which they were sealed."""
 
@@ -109,23 +118,26 @@ class FrameSealer:
 
     def seal(self, plaintext: Buffer) -> bytearray:
         """Encrypt ``plaintext`` of any length into as many frames as it takes, back to back."""
+        sealed = bytearray(sealed_size(len(plaintext)))
+        self.seal_into(plaintext, memoryview(sealed))
+        return sealed
+
+    def seal_into(self, plaintext: Buffer, target: memoryview) -> int:
+        """Do as `seal` does, to the beginning of ``target``; say how many bytes came out."""
         size = len(plaintext)
-        frames = -(-size // MAX_PLAINTEXT)
-        if self._counter + frames >= MAX_NONCE:
+        if self._counter + _frames_of(size) >= MAX_NONCE:
             raise LocalProtocolError(f"this key has sealed {self._counter} frames, it is used up")
-        # Encrypting right into the result saves a copy of every byte.
-        sealed = bytearray(size + frames * FRAME_OVERHEAD)
-        source, target = memoryview(plaintext), memoryview(sealed)
-        encrypt_into, counter, start = self._encrypt_into, self._counter, 0
+        source, encrypt_into = memoryview(plaintext), self._encrypt_into
+        counter, start = self._counter, 0
         for at in range(0, size, MAX_PLAINTEXT):
             chunk = source[at : at + MAX_PLAINTEXT]
             end = start + len(chunk) + FRAME_OVERHEAD
             counter += 1
-            _HEADER.pack_into(sealed, start, end - start - PREFIX_SIZE, counter)
+            _HEADER.pack_into(target, start, end - start - PREFIX_SIZE, counter)
             encrypt_into(aead_nonce(counter), chunk, None, target[start + _HEADER_SIZE : end])
             start = end
         self._counter = counter
-        return sealed
+        return start
 
     def __repr__(self) -> str:
         return f"<FrameSealer after {self._counter} frames>"
