@@ -159,7 +159,8 @@ async def test_room_for_a_link_is_used_at_once(autojump_clock: MockClock) -> Non
         full = await network.start_server(peers=PeerOptions(configured=configured, max_links=1))
         linked = await network.start_server()
         await trio.sleep(MESH_TIME)
-        await network.start_server(awaited, peers=PeerOptions(from_discovery=False))
+        silent = PeerOptions(from_discovery=False, accepted=frozenset({full.pk}))
+        await network.start_server(awaited, peers=silent)
         await trio.sleep(MESH_TIME)
         assert full.peers.links.servers == {linked.pk}
         await network.stop_server(linked)
