@@ -44,6 +44,7 @@ def main() -> int:
     add("--latency", type=float, default=usual.latency, help="seconds, one way")
     add("--seed", type=int, default=usual.seed)
     add("--post-quantum", action="store_true", help="offer it: larger and slower handshakes")
+    add("--on-demand", action="store_true", help="links only while requests need them")
     add("--json", action="store_true")
     arguments = vars(parser.parse_args())
     as_json = arguments.pop("json")
@@ -90,7 +91,8 @@ def report(findings: Findings, plan: Plan) -> list[Row]:
         ("quiet, CPU ms per server and minute", 60e3 * quiet.cpu / quiet.seconds / servers),
         *traffic("churn", churn, 60 / churn.seconds),
         ("churn, CPU s per minute", 60 * churn.cpu / churn.seconds),
-        ("churn, completeness at the end", churn.completeness),
+        ("links at the end", churn.links),
+        ("links at the end, of all pairs", churn.completeness),
         ("sessions per client at the end", findings.sessions / clients),
         *dialing(findings),
         ("memory MB at the end", churn.memory / 1e6),

@@ -13,7 +13,7 @@ from dmsg_trio._wire.entries import Entry
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio._wire.yamux import Buffer
 from dmsg_trio.discovery import MemoryDiscovery
-from dmsg_trio.server import Server
+from dmsg_trio.server import PeerOptions, Server
 from dmsg_trio.testing import Network
 
 
@@ -52,17 +52,18 @@ class Ledger:
 class MeteredNetwork(Network):
     """A network without servers at first, that counts what goes over it."""
 
-    def __init__(self, *, latency: float, post_quantum: PostQuantum) -> None:
+    def __init__(self, *, latency: float, post_quantum: PostQuantum, on_demand: bool) -> None:
         super().__init__(servers=0, latency=latency)
         self.ledger = Ledger()
         self.discovery: MeteredDiscovery = MeteredDiscovery(self)
         self._post_quantum = post_quantum
+        self._peers = PeerOptions(on_demand=on_demand)
         self._server_keys: set[PublicKey] = set()
 
     async def add_server(self, sk: SecretKey) -> Server:
         """Start a server; ready when this returns."""
         self._server_keys.add(sk.pk)
-        return await self.start_server(sk, post_quantum=self._post_quantum)
+        return await self.start_server(sk, post_quantum=self._post_quantum, peers=self._peers)
 
     async def kill(self, server: Server) -> None:
         """End a server as ``kill -9`` does: its entry stays until it expires."""

@@ -43,6 +43,7 @@ class Plan:
     latency: float = 0.02  # seconds, one way
     seed: int = 1
     post_quantum: bool = False
+    on_demand: bool = False  # links only while requests need them
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ class Simulation:
         self._findings = Findings()
         self._random = random.Random(plan.seed)
         self._post_quantum = PostQuantum.OFFER if plan.post_quantum else PostQuantum.OFF
-        self._network = MeteredNetwork(latency=plan.latency, post_quantum=self._post_quantum)
+        self._network = MeteredNetwork(
+            latency=plan.latency, post_quantum=self._post_quantum, on_demand=plan.on_demand
+        )
         self._clients: list[Client] = []
 
     async def run(self) -> Findings:
@@ -148,7 +151,7 @@ class Simulation:
             await self._network.add_server(self._new_key())
 
     async def _link_up(self) -> None:
-        wanted = self._plan.servers - 1
+        wanted = 0 if self._plan.on_demand else self._plan.servers - 1
         with trio.move_on_after(LINK_UP):
             for server in self._network.servers:
                 while len(server.peers) < wanted:  # noqa: ASYNC110 - it tells nobody of its links

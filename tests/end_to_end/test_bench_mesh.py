@@ -26,3 +26,10 @@ def test_a_small_network_is_whole_quiet_and_then_loses_servers() -> None:
     assert figures["dials otherwise"] > 0
     assert figures["dials otherwise, success %"] == 100
     assert figures["dials otherwise, p50 ms"] >= 80, "two round trips at the least"
+
+
+def test_links_on_demand_are_fewer_and_do_as_well() -> None:
+    figures = simulated("--on-demand")
+    assert figures["links"] == figures["quiet, links: kB"] == 0
+    assert 0 < figures["links at the end"] <= 5 * 4 / 2
+    assert figures["dials otherwise, success %"] == 100
