@@ -5,7 +5,8 @@
 3. A new session with a server of the destination.
 
 A tier is used up before the next one is tried. Within one the way that worked last comes first, then
-the shortest round trip. No way may use up the time that the caller gave for all of them.
+the shortest round trip. No way may use up the time that the caller gave for all of them, and all of
+them leave enough of it to say what was tried.
 """
 
 from __future__ import annotations
@@ -40,9 +41,8 @@ from ._ports import Ports
 from ._sessions import SessionKeeper
 
 LONGEST_ATTEMPT: Final = 15  # seconds for one way, a new session included
-FIRST_PAUSE: Final = (
-    2  # seconds in which a destination that was not reached is worth no new session
-)
+LAST_WORD: Final = 0.05  # of the caller's time: until it runs out there is an error that says why
+FIRST_PAUSE: Final = 2  # seconds in which who was not reached is worth no new session, growing to
 LONGEST_PAUSE: Final = 60
 MAX_REMEMBERED: Final = 1024  # destinations
 
@@ -97,15 +97,16 @@ class Dialer:
     async def dial(self, remote: Address) -> Dialed:
         """Open a stream, trying all ways in order; errors as `Client.open_stream` has them."""
         attempts: list[Attempt] = []
+        until = _before_time_is_up()
         memory = self._memory_of(remote.pk)
         was_known = self._entries.knows(remote.pk)
-        entry = await self._entries.client(remote.pk)
+        entry = await self._look_up(remote.pk, until)
         newest: Entry | None = entry
-        stream = await self._try_all(remote, entry, memory, attempts)
+        stream = await self._try_all(remote, entry, memory, attempts, until)
         if stream is None and was_known:  # by an entry that may be old
-            newest = await self._look_up_anew(remote.pk, attempts)
+            newest = await self._look_up_anew(remote.pk, attempts, until)
             if newest and set(newest.delegated_servers) != set(entry.delegated_servers):
-                stream = await self._try_all(remote, newest, memory, attempts)
+                stream = await self._try_all(remote, newest, memory, attempts, until)
         if stream is None:
             if newest:
                 self._entries.forget(remote.pk)
@@ -122,10 +123,21 @@ class Dialer:
         self._last_timestamp = max(self._wall_clock(), self._last_timestamp + 1)
         return self._last_timestamp
 
-    async def _look_up_anew(self, pk: PublicKey, attempts: list[Attempt]) -> Entry | None:
+    async def _look_up(self, pk: PublicKey, until: float, *, anew: bool = False) -> Entry:
+        began = trio.current_time()
+        try:
+            with trio.fail_at(until):
+                return await self._entries.client(pk, anew=anew)
+        except trio.TooSlowError:
+            waited = trio.current_time() - began
+            raise DiscoveryError(f"no answer about {pk} within {waited:.1f} s") from None
+
+    async def _look_up_anew(
+        self, pk: PublicKey, attempts: list[Attempt], until: float
+    ) -> Entry | None:
         """Ask the discovery although an entry is known; that stays if there is no answer."""
         try:
-            return await self._entries.client(pk, anew=True)
+            return await self._look_up(pk, until, anew=True)
         except DiscoveryError:
             return None
         except UnreachableError as error:
@@ -133,7 +145,7 @@ class Dialer:
             raise UnreachableError(error.code, error.reason, attempts) from error
 
     async def _try_all(
-        self, remote: Address, entry: Entry, memory: _Memory, attempts: list[Attempt]
+        self, remote: Address, entry: Entry, memory: _Memory, attempts: list[Attempt], until: float
     ) -> DmsgStream | None:
         tried: set[tuple[Tier, PublicKey]] = set()
         # Anew after each attempt: sessions come and go meanwhile.
@@ -141,8 +153,8 @@ class Dialer:
             tier, server_pk = ways[0]
             # A new session may live on where the dial fails: that is no other way.
             tried |= {ways[0], (Tier.DELEGATED, server_pk)}
-            limit = min(LONGEST_ATTEMPT, _time_left() / len(ways))
             began = trio.current_time()
+            limit = min(LONGEST_ATTEMPT, max(0.0, until - began) / len(ways))
             stream, reason = None, ""
             try:
                 with trio.fail_after(limit):
@@ -215,5 +227,6 @@ class Dialer:
         return memory
 
 
-def _time_left() -> float:
-    return max(0.0, trio.current_effective_deadline() - trio.current_time())
+def _before_time_is_up() -> float:
+    now = trio.current_time()
+    return now + (1 - LAST_WORD) * max(0.0, trio.current_effective_deadline() - now)

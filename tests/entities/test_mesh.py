@@ -166,3 +166,24 @@ async def test_room_for_a_link_is_used_at_once(autojump_clock: MockClock) -> Non
         await network.stop_server(linked)
         await trio.sleep(5)
         assert full.peers.links.servers == {awaited.pk}
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_dial_says_what_it_tried_before_the_caller_has_no_time_left(
+    autojump_clock: MockClock, *, is_known: bool
+) -> None:
+    async with (
+        Network(servers=3) as network,
+        network.client(min_sessions=0) as a,
+        network.client(min_sessions=0) as b,
+        b.listen(80),
+    ):
+        await trio.sleep(5)
+        if is_known:
+            (await a.open_stream(b.pk, 80)).reset()
+        for server in list(network.servers):
+            network.cut_off(server)
+        with trio.fail_after(3), pytest.raises(UnreachableError) as caught:
+            await a.open_stream(b.pk, 80)
+        assert len(caught.value.attempts) == 3
+        assert all("its share of the time" in each.reason for each in caught.value.attempts)
