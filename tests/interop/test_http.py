@@ -86,13 +86,16 @@ async def get(client: Client, pk: PublicKey, target: str) -> tuple[int, str]:
 @asynccontextmanager
 async def our_files(network: Network, folder: Path) -> AsyncIterator[PublicKey]:
     """Be a file server for the block."""
-    async with (
-        open_client(discovery=network.discovery) as client,
-        open_service_nursery() as nursery,
-    ):
-        listener = client.listen(80)
-        nursery.start_soon(partial(trio.serve_listeners, partial(answer, folder), [listener]))
+    async with open_client(discovery=network.discovery) as client, serving(client, folder):
         yield client.pk
+
+
+@asynccontextmanager
+async def serving(client: Client, folder: Path) -> AsyncIterator[None]:
+    """Serve the files of ``folder`` on port 80 for the block."""
+    async with open_service_nursery() as nursery, client.listen(80) as listener:
+        nursery.start_soon(partial(trio.serve_listeners, partial(answer, folder), [listener]))
+        yield
 
 
 # ---- who asks whom ----
