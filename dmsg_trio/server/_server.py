@@ -88,7 +88,7 @@ class Server:
             options.peers,
             connect=connect,
             post_quantum=options.post_quantum,
-            serve_link=self._serve_streams,
+            serve_link=self._serve_link,
             replacements=self.replacements,
             wall_clock=wall_clock,
         )
@@ -219,7 +219,7 @@ class Server:
                     nursery.start_soon(session.run)
                     if tentative:
                         nursery.start_soon(self._confirm, session)
-                    await self._serve_streams(session)
+                    await self._serve_streams(session, nursery)
             logger.info("session of %s ended: %s", pk, session.connection.close_reason)
         except TooManyReplacementsError as error:
             session.connection.close(str(error))
@@ -228,16 +228,19 @@ class Server:
         finally:
             self.peers.links.remove(session)
 
-    async def _serve_streams(self, session: Session) -> None:
-        """Serve what a session or link opens until it ends, as far as it opens no more than it may."""
-        opens = OpenRate()
+    async def _serve_link(self, session: Session) -> None:
         async with trio.open_nursery() as nursery:
-            while near := await session.connection.accept():
-                if opens.take(is_link=self.peers.is_peer(session)):
-                    nursery.start_soon(self._serve_stream, session, near)
-                else:
-                    self.metrics.refused(Refusal.OPEN_RATE)
-                    near.reset()
+            await self._serve_streams(session, nursery)
+
+    async def _serve_streams(self, session: Session, nursery: trio.Nursery) -> None:
+        """Serve what a session opens until it ends, as far as it opens no more than it may."""
+        opens = OpenRate()
+        while near := await session.connection.accept():
+            if opens.take(is_link=self.peers.is_peer(session)):
+                nursery.start_soon(self._serve_stream, session, near)
+            else:
+                self.metrics.refused(Refusal.OPEN_RATE)
+                near.reset()
 
     async def _confirm(self, session: Session) -> None:
         """Take the session of a server's key for a client's, unless it announces itself."""
