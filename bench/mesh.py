@@ -37,6 +37,7 @@ def main() -> int:
     add, usual = parser.add_argument, Plan()
     add("--servers", type=int, default=usual.servers)
     add("--clients", type=int, default=usual.clients)
+    add("--sessions", type=int, default=usual.sessions, help="that each client keeps")
     add("--minutes", type=float, default=usual.minutes, help="with dials and churn")
     add("--quiet-minutes", type=float, default=usual.quiet_minutes, help="without either")
     add("--churn", type=float, default=usual.churn, help="per cent of the servers, in a minute")

@@ -36,6 +36,7 @@ class Plan:
 
     servers: int = 10
     clients: int = 100
+    sessions: int = 1  # that each client keeps
     minutes: float = 5  # of dials and churn
     quiet_minutes: float = 2
     churn: float = 1  # per cent of the servers that leave in a minute
@@ -167,7 +168,9 @@ class Simulation:
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         sk = self._new_key()
-        async with self._network.client(sk, post_quantum=self._post_quantum) as client:
+        async with self._network.client(
+            sk, min_sessions=self._plan.sessions, post_quantum=self._post_quantum
+        ) as client:
             self._clients.append(client)
             task_status.started()
             await trio.serve_listeners(_answer, [client.listen(PORT)])
