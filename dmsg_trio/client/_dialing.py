@@ -4,6 +4,7 @@
 2. Sessions that are open with any other server that can relay to a second one.
 3. A new session with a server of the destination.
 
+Where the discovery does not say who the destination's servers are, the second tier is what is left.
 A tier is used up before the next one is tried. Within one the way that worked last comes first, then
 the shortest round trip. No way may use up the time that the caller gave for all of them, and all of
 them leave enough of it to say what was tried.
@@ -33,7 +34,7 @@ from dmsg_trio._net.backoff import Backoff
 from dmsg_trio._net.opening import open_stream
 from dmsg_trio._net.session import Session
 from dmsg_trio._net.stream import DmsgStream
-from dmsg_trio._wire.entries import Entry
+from dmsg_trio._wire.entries import ClientInfo, Entry
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.discovery import EntryCache
 
@@ -100,10 +101,16 @@ class Dialer:
         until = _before_time_is_up()
         memory = self._memory_of(remote.pk)
         was_known = self._entries.knows(remote.pk)
-        entry = await self._look_up(remote.pk, until)
+        fault: DiscoveryError | None = None
+        try:
+            entry = await self._look_up(remote.pk, until)
+        except DiscoveryError as error:
+            entry, fault = _of_nowhere(remote.pk), error
         newest: Entry | None = entry
         stream = await self._try_all(remote, entry, memory, attempts, until)
-        if stream is None and was_known:  # by an entry that may be old
+        if fault and not attempts:
+            raise fault
+        if stream is None and was_known and not fault:  # by an entry that may be old
             newest = await self._look_up_anew(remote.pk, attempts, until)
             if newest and set(newest.delegated_servers) != set(entry.delegated_servers):
                 stream = await self._try_all(remote, newest, memory, attempts, until)
@@ -112,6 +119,8 @@ class Dialer:
                 self._entries.forget(remote.pk)
             memory.not_before = trio.current_time() + memory.failures.next_delay()
             reason = f"{remote} was not reached"
+            if fault:
+                reason += f", and where it is was not to be learned: {fault}"
             raise UnreachableError(ErrorCode.CANNOT_CONNECT_TO_DELEGATED, reason, attempts)
         memory.good_server = stream.server_pk
         memory.failures.reset()
@@ -124,13 +133,12 @@ class Dialer:
         return self._last_timestamp
 
     async def _look_up(self, pk: PublicKey, until: float, *, anew: bool = False) -> Entry:
-        began = trio.current_time()
+        limit = max(0.0, until - trio.current_time()) / 2  # the rest is for the ways
         try:
-            with trio.fail_at(until):
+            with trio.fail_after(limit):
                 return await self._entries.client(pk, anew=anew)
         except trio.TooSlowError:
-            waited = trio.current_time() - began
-            raise DiscoveryError(f"no answer about {pk} within {waited:.1f} s") from None
+            raise DiscoveryError(f"no answer about {pk} within {limit:.1f} s") from None
 
     async def _look_up_anew(
         self, pk: PublicKey, attempts: list[Attempt], until: float
@@ -225,6 +233,11 @@ class Dialer:
         if len(self._memories) > MAX_REMEMBERED:
             self._memories.popitem(last=False)
         return memory
+
+
+def _of_nowhere(pk: PublicKey) -> Entry:
+    """What is known of a client if the discovery says nothing: it may be anywhere."""
+    return Entry(pk=pk, timestamp=0, client=ClientInfo(()))
 
 
 def _before_time_is_up() -> float:

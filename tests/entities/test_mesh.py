@@ -1,10 +1,12 @@
 """Servers that relay for each other, and the order in which a client dials."""
 
+from contextlib import AsyncExitStack
+
 import pytest
 import trio
 from trio.testing import MockClock
 
-from dmsg_trio import SecretKey, UnreachableError
+from dmsg_trio import DiscoveryError, PublicKey, SecretKey, UnreachableError
 from dmsg_trio.client import Client, DmsgStream
 from dmsg_trio.discovery import ClientInfo, Entry
 from dmsg_trio.server import PeerOptions, Server
@@ -187,3 +189,23 @@ async def test_a_dial_says_what_it_tried_before_the_caller_has_no_time_left(
             await a.open_stream(b.pk, 80)
         assert len(caught.value.attempts) == 3
         assert all("its share of the time" in each.reason for each in caught.value.attempts)
+
+
+async def test_without_a_discovery_those_are_reached_who_have_a_server_near_ours(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(pk: PublicKey) -> Entry:
+        raise DiscoveryError("it is away")
+
+    async with Network(servers=2) as network:
+        await trio.sleep(MESH_TIME)
+        async with AsyncExitStack() as stack:
+            a, b, c = [await stack.enter_async_context(network.client()) for _ in range(3)]
+            await trio.sleep(5)
+            monkeypatch.setattr(network.discovery, "entry", away)
+            for client in (b, c):
+                stream = await talk(a, client)
+                assert {stream.server_pk} == set(a.sessions)
+            with pytest.raises(UnreachableError, match="not to be learned: it is away") as caught:
+                await a.open_stream(SecretKey.generate().pk, 80)
+            assert [attempt.tier for attempt in caught.value.attempts] == [2]

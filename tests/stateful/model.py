@@ -20,6 +20,7 @@ UNKNOWN_AGE = 2.0  # seconds that a server goes by there being none
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # after a dial failed; drawn from the upper half
 
 Servers = tuple[str, ...]
+NOWHERE: Servers = ()  # by what entry a dial goes where there is none
 Published = Servers | Lie | None  # what the discovery says of a client; None: it does not answer
 
 
@@ -272,8 +273,10 @@ class World:
         if isinstance(entries[-1], tuple) and set(memory.entry or ()) == set(entries[-1]):
             entries.pop()
         for number, (entry, tables) in enumerate(zip(entries, tables_of_passes, strict=False)):
+            if entry is None and number == 0:
+                entry = NOWHERE
             if entry is None or isinstance(entry, Lie):
-                self._check_unknown(entry, outcome, rest, first=number == 0)
+                self._check_unknown(entry, outcome, rest)
                 return None
             if outcome.code == Code.NO_LISTENER:
                 verdicts = self._verdicts(client, to, entry, now, tables)
@@ -284,6 +287,11 @@ class World:
             if self._follow(client, to, entry, rest, now, tables):
                 _check(listens, "opened a port that is closed")
                 return entry
+            if entry == NOWHERE:
+                _check(not rest, f"attempted {rest} without an entry")
+                code = Code.NOT_REACHED if outcome.attempts else Code.NO_DISCOVERY
+                _check(outcome.code == code, f"{outcome.code} without an entry")
+                return None
         _check(not rest, f"attempted {rest} where nothing was left to try")
         _check(outcome.code == Code.NOT_REACHED, f"{outcome.code} where no way leads there")
         return None
@@ -295,17 +303,14 @@ class World:
         return {self.leads(way, client, to, now, tables) for way in ways}
 
     def _check_unknown(
-        self, entry: Published, outcome: Outcome, rest: Sequence[Attempted], *, first: bool
+        self, entry: Lie | None, outcome: Outcome, rest: Sequence[Attempted]
     ) -> None:
         codes = {
             Lie.ABSENT: Code.NOT_FOUND,
             Lie.NOWHERE: Code.NO_SERVERS,
             Lie.A_SERVER: Code.NOT_A_CLIENT,
         }
-        if isinstance(entry, Lie):
-            expected = int(codes[entry])
-        else:
-            expected = int(Code.NO_DISCOVERY if first else Code.NOT_REACHED)
+        expected = int(codes[entry] if isinstance(entry, Lie) else Code.NOT_REACHED)
         _check(not rest, f"attempted {rest} without an entry")
         _check(outcome.code == expected, f"code {outcome.code} where the entry is {entry}")
 
@@ -336,9 +341,10 @@ class World:
         if outcome.path or outcome.code == Code.NO_LISTENER:
             if entry is None:
                 memory.is_known = False
-            if memory.entry is None or entry != memory.entry:
-                memory.expires = now + ENTRY_AGE
-            memory.entry = entry
+            if entry != NOWHERE:  # by which nothing is learned of where it is
+                if memory.entry is None or entry != memory.entry:
+                    memory.expires = now + ENTRY_AGE
+                memory.entry = entry
             if outcome.path:
                 memory.good = outcome.path[0]
                 memory.failures = 0
