@@ -127,7 +127,7 @@ async def test_sessions_streams_and_bytes_are_counted_under_our_names_and_the_re
                     while len(received) < SIZE:
                         received += await far.receive_some()
                 during = numbers(server)
-            await server.metrics.no_streams()
+            await server._relay.no_streams()
         await trio.sleep(1)
         after = numbers(server)
 
@@ -261,7 +261,7 @@ async def test_draining_ends_when_the_last_bytes_are_with_a_slow_reader(
                 await far.send_eof()
                 await near.send_all(bytes(SIZE))
                 await near.send_eof()
-                await server.metrics.no_streams()  # but much of it is still in the queue
+                await server._relay.no_streams()  # but much of it is still in the queue
                 assert numbers(server)["queued_bytes"] / (SIZE / 8) > FAREWELL
                 server.drain()
                 async with asking(server) as http:
