@@ -1,19 +1,122 @@
-"""How an owner publishes: one sequence on, and once more if the discovery knows a newer entry."""
+"""How an owner publishes: each entry is one sequence on from what the discovery has.
+
+An entry has two parts, a client's and a server's. One key may be both, in two programs: each writes
+its own part and keeps the other's. So a program finds entries under its key that it did not write,
+and can tell by them whether there is a rival: a second program that is the same as itself.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+import trio
+
 from dmsg_trio._errors import UnreachableError
 from dmsg_trio._keys import SecretKey
-from dmsg_trio._wire.entries import Entry
+from dmsg_trio._wire.entries import ClientInfo, Entry, ServerInfo
 
 from ._interface import Discovery, SequenceError
 
 PUBLISH_ATTEMPTS: Final = 3
+MAX_TRIED: Final = 16  # entries remembered that may have arrived without our hearing of it
+CLIENT_PART_AGE: Final = 660  # seconds for which a client's part is kept: it comes every 5 minutes
+SERVER_PART_AGE: Final = 130  # and a server's, which comes every minute
+
+
+class Publisher:
+    """Publishes the entries of one program with one key at one discovery."""
+
+    def __init__(
+        self, discovery: Discovery, sk: SecretKey, *, wall_clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.published: Entry | None = None
+        self._discovery = discovery
+        self._sk = sk
+        self._wall_clock = wall_clock
+        self._draft: Entry | None = None  # of what is published: our part alone
+        self._other: ClientInfo | ServerInfo | None = None  # the part of another program
+        self._other_until = 0.0
+        self._tried: deque[int] = deque(maxlen=MAX_TRIED)  # timestamps
+
+    async def publish(self, draft: Entry) -> Entry | None:
+        """Publish ``draft`` as of now; answer with the entry of a rival, if one stood there.
+
+        The sequence is that of the draft at first, then one more each time; and if the discovery has
+        an entry that is as new (of an earlier run, or of another program) the one after that.
+        """
+        rival: Entry | None = None
+        sequence = self.published.sequence + 1 if self.published else draft.sequence
+        timestamp = self._wall_clock()
+        for attempts_left in reversed(range(PUBLISH_ATTEMPTS)):
+            entry = replace(self._completed(draft), sequence=sequence, timestamp=timestamp)
+            self._tried.append(timestamp)
+            try:
+                await self._discovery.publish(signed := entry.signed(self._sk))
+            except SequenceError:
+                if not attempts_left:
+                    raise
+            else:
+                self.published, self._draft = signed, draft
+                break
+            try:
+                known = await self._discovery.entry(self._sk.pk)
+            except UnreachableError:
+                continue  # it expired between the two
+            if self._is_a_rival_s(known):
+                rival = known
+            self._learn_other_part(draft, known)
+            sequence = known.sequence + 1
+            # A clock that was set back must not keep us from publishing.
+            timestamp = max(self._wall_clock(), known.timestamp)
+        return rival
+
+    async def take_back(self) -> None:
+        """Withdraw our part; that of another program stays, and so does the entry of a rival."""
+        if self.published is None or self._draft is None:
+            return
+        known = self.published
+        for attempts_left in reversed(range(PUBLISH_ATTEMPTS)):
+            rest = _without_part(known, self._draft)
+            last = (rest or known).next_iteration(timestamp=self._wall_clock()).signed(self._sk)
+            try:
+                await (self._discovery.publish if rest else self._discovery.withdraw)(last)
+                return
+            except SequenceError:
+                if not attempts_left:
+                    raise
+            try:
+                known = await self._discovery.entry(self._sk.pk)
+            except UnreachableError:
+                return
+            if not _has_part(known, self._draft):
+                return
+
+    # ---- whose word an entry is ----
+
+    def _is_a_rival_s(self, known: Entry) -> bool:
+        if self._draft is None or known.timestamp in self._tried:
+            return False
+        is_of_two = known.client is not None and known.server is not None
+        was_of_two = self._other is not None  # whose other program may have left
+        return not ((is_of_two or was_of_two) and _has_part(known, self._draft))
+
+    def _learn_other_part(self, draft: Entry, known: Entry) -> None:
+        self._other = known.client if draft.client is None else known.server
+        age = CLIENT_PART_AGE if draft.client is None else SERVER_PART_AGE
+        self._other_until = trio.current_time() + age
+
+    def _completed(self, draft: Entry) -> Entry:
+        """Add the other program's part, unless that has not been heard of for long."""
+        match self._other if trio.current_time() < self._other_until else None:
+            case ClientInfo() as client:
+                return replace(draft, client=client)
+            case ServerInfo() as server if draft.server is None:
+                return replace(draft, server=server)
+        return draft
 
 
 async def publish_next(
@@ -25,27 +128,28 @@ async def publish_next(
 ) -> Entry:
     """Sign ``draft`` as of now and publish it; answer with the entry as it was published.
 
-    Its sequence is kept unless the discovery has an entry of ours that is as new (from an earlier
-    run, or another program with this key); then it is the one after that.
+    Its sequence is kept unless the discovery has an entry of this key that is as new.
     """
-    draft = replace(draft, timestamp=wall_clock())
-    for _ in range(PUBLISH_ATTEMPTS - 1):
-        try:
-            return await _publish(discovery, draft.signed(sk))
-        except SequenceError:
-            draft = await _after_the_known(discovery, draft, wall_clock())
-    return await _publish(discovery, draft.signed(sk))
+    publisher = Publisher(discovery, sk, wall_clock=wall_clock)
+    await publisher.publish(draft)
+    return publisher.published or draft
 
 
-async def _publish(discovery: Discovery, entry: Entry) -> Entry:
-    await discovery.publish(entry)
-    return entry
+def _has_part(entry: Entry, draft: Entry) -> bool:
+    """Whether the part that ``draft`` has is in ``entry`` as well, but for the discovery's word."""
+    if draft.client is not None:
+        return entry.client == draft.client
+    return _untyped(entry.server) == _untyped(draft.server)
 
 
-async def _after_the_known(discovery: Discovery, draft: Entry, now: int) -> Entry:
-    try:
-        known = await discovery.entry(draft.pk)
-    except UnreachableError:
-        return draft  # it expired between the two
-    # A clock that was set back must not keep us from publishing.
-    return replace(draft, sequence=known.sequence + 1, timestamp=max(now, known.timestamp))
+def _without_part(entry: Entry, draft: Entry) -> Entry | None:
+    """The entry without the part that ``draft`` has; None if that leaves nothing."""
+    is_client = draft.client is not None
+    if (entry.server if is_client else entry.client) is None:
+        return None
+    bare = replace(entry, signature=None, received=None)
+    return replace(bare, client=None) if is_client else replace(bare, server=None)
+
+
+def _untyped(server: ServerInfo | None) -> ServerInfo | None:
+    return server and replace(server, server_type="")

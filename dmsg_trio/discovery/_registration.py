@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import trio
@@ -15,12 +14,14 @@ from dmsg_trio._net.backoff import Backoff
 from dmsg_trio._wire.entries import Entry
 
 from ._interface import Discovery
-from ._publish import publish_next
+from ._publish import Publisher
 from ._several import members_of
 
 logger = logging.getLogger("dmsg_trio.discovery")
 
 LEAVE_TIME: Final = 3  # seconds to take the entry back in
+RIVAL_PAUSE: Final = 600  # seconds between two words on another process with our key
+INTERVAL_OF_TWO: Final = 60  # seconds: an entry of a client and a server expires as a server's
 SHORTEST_INTERVAL: Final = 1  # seconds between two entries, however often there is news
 
 
@@ -77,14 +78,14 @@ class _Part:
         done: trio.Event,
     ) -> None:
         self._sk = sk
-        self._discovery = discovery
+        self._publisher = Publisher(discovery, sk, wall_clock=wall_clock)
         self._draft = draft
         self._interval = interval
         self._wall_clock = wall_clock
         self._done = done
         self._news = trio.Event()
         self._leaving = False
-        self._published: Entry | None = None
+        self._rival_named_at = float("-inf")
 
     def touch(self) -> None:
         """Publish soon: the entry is not what it was."""
@@ -105,21 +106,16 @@ class _Part:
                 with trio.move_on_after(delay):
                     await self._news.wait()
         finally:
-            if self._published:
-                with trio.move_on_after(LEAVE_TIME, shield=True):
-                    await self._withdraw(self._published)
+            with trio.move_on_after(LEAVE_TIME, shield=True):
+                await self._withdraw()
 
     async def _publish(self, backoff: Backoff) -> float:
         """Publish what there is to publish; say in how many seconds to do so again."""
         draft = self._draft()
         if draft is None:
             return self._interval
-        sequence = self._published.sequence + 1 if self._published else 0
-        draft = replace(draft, sequence=sequence)
         try:
-            self._published = await publish_next(
-                self._discovery, self._sk, draft, wall_clock=self._wall_clock
-            )
+            rival = await self._publisher.publish(draft)
         except DiscoveryError as error:
             delay = backoff.next_delay()
             logger.warning("not registered, next try in %.1f s: %s", delay, error)
@@ -128,13 +124,32 @@ class _Part:
             logger.info("registered as %s", self._sk.pk)
         backoff.reset()
         self._done.set()
+        if rival:
+            self._name(rival)
         # What changes often is told in one entry, not in many.
         await trio.sleep(SHORTEST_INTERVAL)
-        return self._interval
+        published = self._publisher.published
+        is_of_two = published and published.client and published.server
+        return min(self._interval, INTERVAL_OF_TWO) if is_of_two else self._interval
 
-    async def _withdraw(self, published: Entry) -> None:
-        last = published.next_iteration(timestamp=self._wall_clock()).signed(self._sk)
+    def _name(self, rival: Entry) -> None:
+        """Tell, once in a while, that somebody else is who we are."""
+        now = trio.current_time()
+        if now < self._rival_named_at + RIVAL_PAUSE:
+            return
+        self._rival_named_at = now
+        if rival.client:
+            where = ", ".join(str(pk) for pk in rival.delegated_servers) or "no server"
+        else:
+            where = rival.server.address if rival.server else ""
+        logger.warning(
+            "another process uses our key %s: it published that it is at %s, %.0f s ago;"
+            " each process needs a key of its own",
+            self._sk.pk, where, (self._wall_clock() - rival.timestamp) / 1e9,
+        )  # fmt: skip
+
+    async def _withdraw(self) -> None:
         try:
-            await self._discovery.withdraw(last)
+            await self._publisher.take_back()
         except DiscoveryError as error:
             logger.warning("the entry stays until it expires: %s", error)
