@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from dmsg_trio._errors import UnreachableError
-from dmsg_trio._keys import SecretKey
+from dmsg_trio._keys import SecretKey, Signature
 from dmsg_trio._wire.entries import ClientInfo, Entry, ServerInfo
 
 from ._interface import Discovery, SequenceError
@@ -40,7 +40,7 @@ class Publisher:
         self._draft: Entry | None = None  # of what is published: our part alone
         self._other: ClientInfo | ServerInfo | None = None  # the part of another program
         self._other_until = 0.0
-        self._tried: deque[int] = deque(maxlen=MAX_TRIED)  # timestamps
+        self._tried: deque[Signature | None] = deque(maxlen=MAX_TRIED)  # of our entries
 
     async def publish(self, draft: Entry) -> Entry | None:
         """Publish ``draft`` as of now; answer with the entry of a rival, if one stood there.
@@ -53,9 +53,10 @@ class Publisher:
         timestamp = self._wall_clock()
         for attempts_left in reversed(range(PUBLISH_ATTEMPTS)):
             entry = replace(self._completed(draft), sequence=sequence, timestamp=timestamp)
-            self._tried.append(timestamp)
+            signed = entry.signed(self._sk)
+            self._tried.append(signed.signature)
             try:
-                await self._discovery.publish(signed := entry.signed(self._sk))
+                await self._discovery.publish(signed)
             except SequenceError:
                 if not attempts_left:
                     raise
@@ -80,10 +81,15 @@ class Publisher:
             return
         known = self.published
         for attempts_left in reversed(range(PUBLISH_ATTEMPTS)):
-            rest = _without_part(known, self._draft)
-            last = (rest or known).next_iteration(timestamp=self._wall_clock()).signed(self._sk)
+            now = self._wall_clock()
             try:
-                await (self._discovery.publish if rest else self._discovery.withdraw)(last)
+                if rest := _without_part(known, self._draft):
+                    last = rest.next_iteration(timestamp=now)
+                    await self._discovery.publish(last.signed(self._sk))
+                else:
+                    # Of the same sequence, so that it takes back no newer entry than that.
+                    last = known.next_iteration(timestamp=now, sequence=known.sequence)
+                    await self._discovery.withdraw(last.signed(self._sk))
                 return
             except SequenceError:
                 if not attempts_left:
@@ -98,7 +104,7 @@ class Publisher:
     # ---- whose word an entry is ----
 
     def _is_a_rival_s(self, known: Entry) -> bool:
-        if self._draft is None or known.timestamp in self._tried:
+        if self._draft is None or known.signature in self._tried:
             return False
         is_of_two = known.client is not None and known.server is not None
         was_of_two = self._other is not None  # whose other program may have left

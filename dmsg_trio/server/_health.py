@@ -1,7 +1,7 @@
 """What a server tells over HTTP about itself: ``/health``, and ``/metrics`` for Prometheus.
 
-Neither names a client. Still it is for those who run the server, so an address without a host means
-this machine alone.
+Neither names a client, but for the keys that two programs seem to have, and no address of one. Still
+it is for those who run the server, so an address without a host means this machine alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import msgspec
+import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from dmsg_trio._net.tcp import parse_host_port
 
+from ._links import Link
 from ._server import Server
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -51,17 +53,29 @@ def health_of(server: Server) -> dict[str, object]:
         "public_address": server.options.public_address,
         "sessions": len(server.routes),
         "streams": server.metrics.streams_now,
-        "links": [
-            {
-                "public_key": str(link.pk),
-                "dialed_here": link.dialed_here,
-                "round_trip_ms": round(1000 * (link.session.connection.round_trip or 0), 3),
-                "streams": link.session.connection.stream_count,
-            }
-            for link in server.peers
-        ],
+        "links": [_health_of_link(server, link) for link in server.peers],
         "servers_known": server.peers.wanted,
+        "servers_missing": sorted(map(str, server.peers.missing)),
+        "contested_keys": [
+            {"public_key": str(each.pk), "replacements": each.replacements}
+            for each in server.replacements.contested()
+        ],
         "draining": server.is_draining,
+    }
+
+
+def _health_of_link(server: Server, link: Link) -> dict[str, object]:
+    connection = link.session.connection
+    return {
+        "public_key": str(link.pk),
+        "state": "open" if link.is_open else "draining",
+        "dialed_here": link.dialed_here,
+        "age_seconds": round(trio.current_time() - link.session.began, 1),
+        "round_trip_ms": round(1000 * (connection.round_trip or 0), 3),
+        "streams": connection.stream_count,
+        "received_bytes": connection.received,
+        "sent_bytes": connection.outbox.sent,
+        "reconnects": server.peers.links.reconnects(link.pk),
     }
 
 

@@ -156,6 +156,10 @@ class ServerMetrics(Collector):
         accepted = self._sessions_accepted
         yield _counter("sessions_accepted", "Sessions since the start", accepted)
         yield _counter("vm_session_success", "As dmsg_server_sessions_accepted", accepted)
+        replacements = self._routes.replacements
+        yield _counter("replacements", "Sessions that newer ones replaced", replacements.total)
+        contested = len(replacements.contested())
+        yield _gauge("contested_keys", "Keys that two programs seem to have", contested)
         failures = self._handshake_failures
         yield _by_reason("handshakes_failed", "Connections that led to no session", failures)
         yield _counter("vm_session_fail", "Sum of dmsg_server_handshakes_failed", failures.total())
@@ -206,6 +210,14 @@ class ServerMetrics(Collector):
             "Bytes that came over the link since it began",
             {pk: each.received for pk, each in connections.items()},
         )
+        yield _by_peer(
+            "peer_sent_bytes",
+            "Bytes that went over the link since it began",
+            {pk: each.outbox.sent for pk, each in connections.items()},
+        )
+        states = {str(pk): 0.0 for pk in self.peers.missing}
+        states |= {str(link.pk): float(link.is_open) for link in links}
+        yield _by_peer("peer_up", "Whether there is a link that takes streams", states)
 
     def _of_bytes(self) -> Iterator[Metric]:
         connections = [session.connection for session in self._sessions]

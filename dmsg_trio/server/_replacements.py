@@ -81,6 +81,8 @@ class Replacements:
 
     def contested(self) -> list[Contest]:
         """The keys that more than one program seems to have now."""
+        if not self._histories:
+            return []
         since = trio.current_time() - CONTEST_PERIOD
         counts = {
             pk: sum(time > since for time in history.times)

@@ -16,6 +16,7 @@ from dmsg_trio._net.carriers import Carrier
 from dmsg_trio._net.handshake import HANDSHAKE_TIMEOUT, initiate
 from dmsg_trio._net.mux import ACCEPT_BACKLOG, FAREWELL
 from dmsg_trio._net.stream import DmsgStream
+from dmsg_trio._wire.entries import Entry, ServerInfo
 from dmsg_trio._wire.frames import frame
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio.client import Client
@@ -75,8 +76,44 @@ async def test_health_has_the_members_of_the_reference_and_more(autojump_clock: 
             "streams": 1,
             "links": [],
             "servers_known": 0,
+            "servers_missing": [],
+            "contested_keys": [],
             "draining": False,
         }
+
+
+async def test_each_link_is_told_of_and_who_is_missing(autojump_clock: MockClock) -> None:
+    gone = SecretKey.generate()
+    async with Network(servers=2, latency=0.01) as network:
+        server, other = network.servers
+        await trio.sleep(70)
+        info = ServerInfo(address="gone.test:1")
+        entry = Entry(pk=gone.pk, timestamp=network.wall_clock(), server=info)
+        await network.discovery.publish(entry.signed(gone))
+        await trio.sleep(70)
+        (before,) = server.peers
+        before.session.connection.close("for a test")
+        await trio.sleep(30)
+        async with asking(server) as http:
+            health = (await http.get("/health")).json()
+        found = numbers(server)
+        other.drain()
+        await trio.sleep(0.1)
+        async with asking(server) as http:
+            draining = (await http.get("/health")).json()["links"]
+    (link,) = health["links"]
+    assert (link["public_key"], link["state"]) == (str(other.pk), "open")
+    assert link["dialed_here"] == (server.pk < other.pk)
+    assert 20 <= link["age_seconds"] <= 30
+    assert link["round_trip_ms"] == pytest.approx(20, abs=1)
+    assert (link["streams"], link["reconnects"]) == (0, 1)
+    assert min(link["received_bytes"], link["sent_bytes"]) > 50
+    assert health["servers_missing"] == [str(gone.pk)]
+    assert [each["state"] for each in draining] in ([], ["draining"])
+    assert found[f"peer_up/{other.pk}"] == 1
+    assert found[f"peer_up/{gone.pk}"] == 0
+    assert found[f"peer_reconnects_total/{other.pk}"] == 1
+    assert found[f"peer_sent_bytes/{other.pk}"] == link["sent_bytes"]
 
 
 async def test_metrics_are_in_the_format_of_prometheus(autojump_clock: MockClock) -> None:
