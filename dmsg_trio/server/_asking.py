@@ -65,9 +65,9 @@ class Asker:
     async def ask_all(
         self, ways: Sequence[Session], signed: SignedObject, request: StreamRequest
     ) -> Answer | None:
-        """Ask one after the other, each a little later; the first that is accepted wins.
+        """Ask one after the other, each a little later; the first answer settles it.
 
-        A refusal counts when nobody accepts: who is asked twice for one thing refuses the second time.
+        Unless it says that the request came twice: then another way was quicker, and its answer counts.
         """
         if len(ways) == 1:
             return await self._ask(ways[0], signed, request)
@@ -80,7 +80,7 @@ class Asker:
                     try:
                         if answer := await self._ask(way, signed, request):
                             answers.append(answer)
-                            if answer.response.accepted:
+                            if not _came_twice(answer):
                                 nursery.cancel_scope.cancel()
                     finally:
                         turn.set()
@@ -90,7 +90,7 @@ class Asker:
                     nursery.start_soon(ask, way, turn)
                     with trio.move_on_after(STAGGER):
                         await turn.wait()
-                    if any(answer.response.accepted for answer in answers):
+                    if not all(map(_came_twice, answers)):
                         break
             best = min(answers, key=_preference, default=None)
             if best and _came_twice(best) and any(way.connection.close_reason for way in ways):

@@ -11,8 +11,10 @@ from .steps import (
     Lie,
     LoseDiscovery,
     Move,
+    Port,
     Rest,
     Script,
+    Silence,
     Start,
     Stop,
     Tell,
@@ -52,5 +54,15 @@ FOUND: Final = {
             Dial("c1", "c0"),
         ),
         servers=2,
+    ),
+    "a silent server held up what the destination had refused": Script(
+        (
+            Move("c0", ("s0",)),
+            Rest(30),
+            Move("c1", ("s1",)),
+            Rest(90),
+            Silence("s0", "s2"),
+            Dial("c0", "c1", Port.CLOSED),
+        )
     ),
 }

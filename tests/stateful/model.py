@@ -15,6 +15,7 @@ from itertools import pairwise
 from .steps import Lie
 
 ENTRY_AGE = 300.0  # seconds that a client goes by an entry
+PROMPT = 5.0  # seconds for a way that leads there, over the slowest of lines
 LONGEST_DIAL = 200.0
 UNKNOWN_AGE = 2.0  # seconds that a server goes by there being none
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # after a dial failed; drawn from the upper half
@@ -235,8 +236,11 @@ class World:
         memory = self.memory(client, to)
         memory.forget_what_is_old(began)
         self._judge_path(client, to, outcome)
+        if memory.is_certain(began):
+            self._judge_time(client, to, began, now, before)
         is_certain = memory.is_certain(began)
         new = {each.server for each in outcome.attempts if each.tier == Tier.NEW_SESSION}
+        new -= before.sessions[client].keys()
         stood_still = before.without(client, new) == after.without(client, new)
         entry = None
         if is_certain and stood_still and enough_time:
@@ -255,6 +259,19 @@ class World:
                 self.is_whole(client, *outcome.path, to),
                 f"a stream leads over {outcome.path}, and that is not whole",
             )
+
+    def _judge_time(self, client: str, to: str, began: float, now: float, tables: Tables) -> None:
+        """See that nothing holds a dial up whose first way leads there."""
+        memory = self.memory(client, to)
+        entry = tables.published[to] if memory.entry is None else memory.entry
+        if not isinstance(entry, tuple):
+            return
+        ways = self.ways(client, entry, memory, began, tables)
+        first = min((way.rank for way in ways), default=None)
+        best = [way for way in ways if way.rank == first]
+        verdicts = {self.leads(way, client, to, began, tables) for way in best}
+        if verdicts == {Verdict.YES}:
+            _check(now - began < PROMPT, f"{now - began:.1f} s by a way that leads there at once")
 
     def _judge_exactly(
         self, client: str, to: str, outcome: Outcome, listens: bool, now: float,
