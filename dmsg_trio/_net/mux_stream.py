@@ -216,8 +216,8 @@ class MuxStream(ResettableStream):
     def _give_credit(self) -> None:
         if self.state.remote_ended or self._broken:
             return
-        now = trio.current_time()
-        if due := self._window.due(self.state.receive_window, self._buffered, now):
+        if due := self._window.due(self.state.receive_window, self._buffered):
+            self._window.granted(self.state.receive_window, trio.current_time())
             self.connection.yamux.grant(self.state, due)
             self.connection.flush()
 

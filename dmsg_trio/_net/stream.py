@@ -51,6 +51,7 @@ class DmsgStream(ResettableStream):
         self._mux = mux
         self._sealer = FrameSealer(keys.send)
         self._opener = FrameOpener(keys.receive)
+        self._scratch = scratch()
         self._plaintext = memoryview(b"")  # opened and not yet asked for
         self._send_conflict = ConflictDetector("another task is sending on this stream")
         self._receive_conflict = ConflictDetector("another task is receiving on this stream")
@@ -61,14 +62,14 @@ class DmsgStream(ResettableStream):
         """Send all of ``data``. If this is cancelled, what went out is a prefix of it."""
         with self._send_conflict:
             await trio.lowlevel.checkpoint_if_cancelled()
-            self._mux.check_sendable()
             rest, batches = memoryview(data).cast("B"), 0
+            if not rest:
+                self._mux.check_sendable()
             while rest:
                 frame_size = min(len(rest), MAX_PLAINTEXT) + FRAME_OVERHEAD
                 fits = _plaintext_in(await self._mux.wait_for_room(frame_size))
-                sealed = scratch()
-                size = self._sealer.seal_into(rest[:fits], sealed)
-                self._mux.push([sealed[:size]], size)
+                size = self._sealer.seal_into(rest[:fits], self._scratch)
+                self._mux.push([self._scratch[:size]], size)
                 rest = rest[fits:]
                 batches += 1
                 if batches % FRAMES_IN_A_ROW == 0 and rest:
@@ -91,7 +92,8 @@ class DmsgStream(ResettableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Wait for bytes from the peer; ``b""`` is its end."""
-        check_max_bytes(max_bytes)
+        if max_bytes is not None:
+            check_max_bytes(max_bytes)
         with self._receive_conflict:
             if self._plaintext or self._mux.is_ready:
                 await trio.lowlevel.checkpoint()  # where there is nothing yet, waiting is one
@@ -120,7 +122,7 @@ class DmsgStream(ResettableStream):
             piece = self._mux.take_piece() if size < RECEIVE_BATCH else NOTHING
         return pieces
 
-    def _open_untrusted(self, pieces: list[memoryview]) -> bytearray | None:
+    def _open_untrusted(self, pieces: list[memoryview]) -> bytes | bytearray | None:
         """Open what arrived; None is the end of the stream."""
         if not pieces:
             if self._opener.partial:

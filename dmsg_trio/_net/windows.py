@@ -64,15 +64,18 @@ class ReceiveWindow:
         if is_path and may_grow and self.budget.take(self.size):
             self.size *= 2
 
-    def due(self, outstanding: int, buffered: int, now: float) -> int:
-        """Say what to grant ``now``: nothing, until half of the window is used and read."""
+    def due(self, outstanding: int, buffered: int) -> int:
+        """Say what to grant now: nothing, until half of the window is used and read."""
         held = outstanding + buffered
         if 2 * held > self.size:
             return 0
+        return self.size - held
+
+    def granted(self, outstanding: int, now: float) -> None:
+        """Note that what was due is granted; before that, the peer could send ``outstanding`` bytes."""
         if now - self._granted_at > SHORTEST_WAIT:
             self._granted_at = now
             self._to_edge = outstanding
-        return self.size - held
 
     def close(self) -> None:
         """Give back to the budget what this window grew by."""

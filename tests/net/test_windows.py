@@ -86,9 +86,11 @@ async def test_all_windows_of_a_session_grow_out_of_one_budget(autojump_clock: M
 def test_grants_of_one_moment_count_as_one() -> None:
     window = ReceiveWindow(WindowBudget())
     window.received(INITIAL_WINDOW)
-    half = window.due(0, INITIAL_WINDOW // 2, now=1.0)
+    half = window.due(0, INITIAL_WINDOW // 2)
+    window.granted(0, now=1.0)
     assert half == INITIAL_WINDOW // 2
-    assert window.due(half, 0, now=1.0) == INITIAL_WINDOW // 2
+    assert window.due(half, 0) == INITIAL_WINDOW // 2
+    window.granted(half, now=1.0)
     assert window.is_waiting_for_path
     window.waited(0.1, now=1.1)
     assert window.size == 2 * INITIAL_WINDOW
@@ -111,7 +113,9 @@ def test_what_is_granted_and_unread_never_exceeds_the_window(
         buffered -= min(read, buffered)
         if window.is_waiting_for_path and not buffered:
             window.waited(wait, now)
-        outstanding += window.due(outstanding, buffered, now)
+        if due := window.due(outstanding, buffered):
+            window.granted(outstanding, now)
+            outstanding += due
         assert outstanding + buffered <= window.size <= LARGEST_WINDOW
         assert budget.left + window.size - INITIAL_WINDOW == SESSION_BUDGET
     window.close()
