@@ -26,7 +26,7 @@ def refused(where: str, status: int, text: str, *, retry_after: str = "") -> Dms
     if status == 429:
         wait = f"after {printable(retry_after)} s" if retry_after else "later"
         return DiscoveryError(f"{where}: too many requests; it asks to come back {wait}")
-    if status == 404:
+    if status in (404, 405):
         return NotOfferedError(f"{where}: answered {status}: {shown or 'nothing'}")
     return DiscoveryError(f"{where}: answered {status}: {shown or 'nothing'}")
 

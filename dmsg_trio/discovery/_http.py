@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -24,6 +24,7 @@ CONNECT_TIMEOUT: Final = 3.0  # seconds
 REQUEST_TIMEOUT: Final = 10.0  # seconds for a whole request and its answer
 MAX_LIST_SIZE: Final = 8 * 1024 * 1024  # bytes of a list of servers
 MAX_SERVERS: Final = 4096  # taken from such a list
+MAX_BATCH: Final = 512  # entries asked for at once
 MAX_CONNECTIONS: Final = 4
 
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "dmsg-trio"}
@@ -123,8 +124,32 @@ class HttpDiscovery:
         except NotOfferedError:
             return None
 
-    async def _decoded(self, path: str, kind: type[_Json], read: Callable[[_Json], _Read]) -> _Read:
-        body = await self._request("GET", path, limit=MAX_LIST_SIZE)
+    async def entries(self, pks: Sequence[PublicKey]) -> dict[PublicKey, Entry] | None:
+        """The entries of those keys that have one; None from a discovery that tells one by one."""
+        found: dict[PublicKey, Entry] = {}
+
+        def read(texts: dict[str, msgspec.Raw]) -> None:
+            for text in texts.values():
+                if entry := self._credible(bytes(text)):
+                    found[entry.pk] = entry
+
+        try:
+            for first in range(0, len(pks), MAX_BATCH):
+                keys = msgspec.json.encode([str(pk) for pk in pks[first : first + MAX_BATCH]])
+                await self._decoded("entries/batch", dict[str, msgspec.Raw], read, keys)
+        except NotOfferedError:
+            return None
+        return found
+
+    async def _decoded(
+        self,
+        path: str,
+        kind: type[_Json],
+        read: Callable[[_Json], _Read],
+        body: bytes | None = None,
+    ) -> _Read:
+        method = "GET" if body is None else "POST"
+        body = await self._request(method, path, body, limit=MAX_LIST_SIZE)
         try:
             return read(msgspec.json.decode(body, type=kind))
         except (ValueError, RecursionError) as error:
@@ -144,14 +169,18 @@ class HttpDiscovery:
         return [entry for text in texts[:MAX_SERVERS] if (entry := self._server(bytes(text)))]
 
     def _server(self, text: bytes) -> Entry | None:
-        """One entry of a list of servers; a bad one does not spoil the others."""
+        entry = self._credible(text)
+        return entry if entry and entry.server else None
+
+    def _credible(self, text: bytes) -> Entry | None:
+        """One entry of many; a bad one does not spoil the others."""
         try:
             entry = Entry.parse_untrusted(text)
         except EntryError as error:
-            logger.debug("%s: left out a server: %s", self._base_url, error)
+            logger.debug("%s: left out an entry: %s", self._base_url, error)
             return None
-        if entry.server is None or not _is_credible(entry):
-            logger.debug("%s: left out %s: no credible entry of a server", self._base_url, entry.pk)
+        if not _is_credible(entry):
+            logger.debug("%s: left out %s: not its owner's word", self._base_url, entry.pk)
             return None
         return entry
 

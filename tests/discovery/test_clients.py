@@ -24,7 +24,7 @@ from dmsg_trio.discovery import (
     StaticDiscovery,
     publish_next,
 )
-from dmsg_trio.discovery._http import MAX_SERVERS, REQUEST_TIMEOUT
+from dmsg_trio.discovery._http import MAX_BATCH, MAX_SERVERS, REQUEST_TIMEOUT
 from dmsg_trio.discovery._rules import Policy
 from dmsg_trio.discovery._store import MemoryStore
 from dmsg_trio.discovery.serving import DiscoveryService, make_app
@@ -346,3 +346,30 @@ def test_a_url_that_is_not_http_is_a_wrong_setting(url: str) -> None:
 async def test_a_discovery_says_where_it_is() -> None:
     async with HttpDiscovery("http://127.0.0.1:9090/") as discovery:
         assert repr(discovery) == "<HttpDiscovery at http://127.0.0.1:9090>"
+
+
+# ---- many entries at once ----
+
+
+async def test_many_entries_are_asked_for_in_batches() -> None:
+    store = MemoryStore(CLOCK)
+    app = make_app(DiscoveryService(store, Policy(test_mode=True), wall_clock=CLOCK))
+    async with HttpDiscovery("http://d", transport=httpx.ASGITransport(app)) as discovery:
+        await discovery.publish(client())
+        await discovery.publish(client(sk=OTHER))
+        strangers = [SERVER.pk] * (MAX_BATCH + 5)
+        found = await discovery.entries([CLIENT.pk, *strangers, OTHER.pk])
+        assert found == {CLIENT.pk: client(), OTHER.pk: client(sk=OTHER)}
+        assert await discovery.entries([]) == {}
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_discovery_that_has_no_batches_says_so(ask: Ask, status: int) -> None:
+    assert await ask(said(b"no such page", status)).entries([CLIENT.pk]) is None
+
+
+async def test_of_many_entries_only_what_their_owners_signed_is_taken(ask: Ask) -> None:
+    forged = replace(client(sk=OTHER), signature=client().signature, received=None)
+    answer = b'{"a":%s,"b":%s,"c":7}' % (client().to_json(), forged.to_json())
+    found = await ask(said(answer)).entries([CLIENT.pk, OTHER.pk])
+    assert found == {CLIENT.pk: client()}
