@@ -74,6 +74,7 @@ class SocketCarrier(Carrier):
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         self._socket = sock
         self._peer = peer or _name_of(sock)
+        self._buffer: bytearray | None = None  # the one of the event loop, once it is known
         self._reads_in_a_row = 0
         self._more_expected = False
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -91,8 +92,9 @@ class SocketCarrier(Carrier):
         elif self._reads_in_a_row >= READS_IN_A_ROW:
             self._reads_in_a_row = 0
             await trio.lowlevel.checkpoint()
+        if (buffer := self._buffer) is None:
+            buffer = self._buffer = _buffer_of_loop()
         while True:
-            buffer = _buffer()
             try:
                 size = self._socket.recv_into(buffer)
             except BlockingIOError:
@@ -175,7 +177,7 @@ def carrier_of(stream: trio.abc.Stream, *, peer: str = "memory:0") -> Carrier:
     return StreamCarrier(stream, peer=peer)
 
 
-def _buffer() -> bytearray:
+def _buffer_of_loop() -> bytearray:
     try:
         return _read_buffer.get()
     except LookupError:

@@ -222,9 +222,14 @@ class MuxConnection:
         self.received += len(data)
         self._is_in_batch = True
         for event in self.yamux.receive_data(data):
-            self._dispatch(event)
+            if isinstance(event, yamux.DataReceived):  # most are, and this is the hot path
+                if sink := self._sinks.get(event.stream_id):
+                    sink.on_data(event.chunks, event.size)
+            else:
+                self._dispatch(event)
         self._is_in_batch = False
-        self._forget_gone()
+        if self._gone:
+            self._forget_gone()
         self.flush()
         if self._touched:
             for connection in self._touched:
@@ -233,9 +238,6 @@ class MuxConnection:
 
     def _dispatch(self, event: yamux.Event) -> None:
         match event:
-            case yamux.DataReceived(stream_id, chunks, size):
-                if sink := self._sinks.get(stream_id):
-                    sink.on_data(chunks, size)
             case yamux.WindowGrown(stream_id):
                 if sink := self._sinks.get(stream_id):
                     sink.on_window()

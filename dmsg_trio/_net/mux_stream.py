@@ -18,6 +18,7 @@ from dmsg_trio._wire.yamux import Buffer, StreamState
 from .blocks import SCRATCH, copied
 from .conflict import ConflictDetector
 from .resettable import ResettableStream
+from .wakeup import Wakeup
 from .windows import ReceiveWindow
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class MuxStream(ResettableStream):
         self._chunks: deque[memoryview] = deque()
         self._buffered = 0
         self._window = ReceiveWindow(connection.window_budget)
-        self._arrival = trio.lowlevel.ParkingLot()
+        self._arrival = Wakeup()
         self._grown = trio.lowlevel.ParkingLot()
         self._broken = ""  # why the stream is gone
         self._scope: trio.CancelScope | None = None  # what ends with the stream
@@ -61,7 +62,7 @@ class MuxStream(ResettableStream):
             self._chunks += copied(chunks, size)
         self._count_unread(size)
         self._window.received(size)
-        self._arrival.unpark_all()
+        self._arrival.wake()
 
     def on_window(self) -> None:
         self._grown.unpark_all()
@@ -70,14 +71,14 @@ class MuxStream(ResettableStream):
         """Nothing to do: senders wait in `MuxConnection.room`."""
 
     def on_end(self) -> None:
-        self._arrival.unpark_all()
+        self._arrival.wake()
 
     def on_reset(self, reason: str) -> None:
         self._broken = reason
         self._window.close()
         if self._scope is not None:
             self._scope.cancel()
-        self._arrival.unpark_all()
+        self._arrival.wake()
         self._grown.unpark_all()
         self.connection.room.unpark_all()
 
@@ -190,10 +191,10 @@ class MuxStream(ResettableStream):
 
     async def _wait_for_data(self) -> None:
         if not self._window.is_waiting_for_path:
-            await self._arrival.park()
+            await self._arrival.wait()
             return
         since = trio.current_time()
-        await self._arrival.park()
+        await self._arrival.wait()
         now = trio.current_time()
         self._window.waited(now - since, now)
 
@@ -296,7 +297,7 @@ class MuxStream(ResettableStream):
         self._closed = True
         self._forget_unread()
         self._window.close()
-        self._arrival.unpark_all()
+        self._arrival.wake()
         self._grown.unpark_all()
         self.connection.room.unpark_all()
 
