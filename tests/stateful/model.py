@@ -250,7 +250,7 @@ class World:
             except UnexpectedError as error:
                 error.add_note(f"{client} to {to} at {began:.1f}: {outcome}, {memory}, {before}")
                 raise
-        self._learn(memory, entry, outcome, began, now)
+        self._learn(memory, entry, outcome, now, enough_time=enough_time)
 
     def _judge_path(self, client: str, to: str, outcome: Outcome) -> None:
         if outcome.path:
@@ -352,9 +352,16 @@ class World:
             ways.remove(chosen[0])
         return False
 
+    def learn(self, client: str, to: str, outcome: Outcome, began: float, now: float) -> None:
+        """Remember what a dial taught that was not judged."""
+        memory = self.memory(client, to)
+        memory.forget_what_is_old(began)
+        self._learn(memory, None, outcome, now, enough_time=False)
+
     def _learn(
-        self, memory: Memory, entry: Servers | None, outcome: Outcome, began: float, now: float
-    ) -> None:
+        self, memory: Memory, entry: Servers | None, outcome: Outcome, now: float, *,
+        enough_time: bool,
+    ) -> None:  # fmt: skip
         if outcome.path or outcome.code == Code.NO_LISTENER:
             if entry is None:
                 memory.is_known = False
@@ -367,9 +374,11 @@ class World:
                 memory.failures = 0
                 memory.pause = (0.0, 0.0)
         elif outcome.code == Code.NOT_REACHED:
-            if self.discovery_is_up:
+            if self.discovery_is_up and enough_time:
                 memory.entry = None
                 memory.is_known = True
+            elif self.discovery_is_up and memory.entry is not None:
+                memory.is_known = False  # there may have been no time to ask for a newer one
             ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2**memory.failures)
             memory.failures += 1
             memory.pause = (now + ceiling / 2, now + ceiling)

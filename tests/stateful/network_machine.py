@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -363,15 +362,17 @@ class Machine:
 
     async def _cancel_dial(self, step: CancelDial) -> None:
         client, to = self.clients[step.client], self.clients[step.to]
-        memory = self.world.memory(step.client, step.to)
-        memory.is_known, memory.expires = False, math.inf
+        began, outcome = trio.current_time(), Outcome(code=Code.OUT_OF_TIME)
         with trio.move_on_after(step.after):
             try:
                 stream = await client.open_stream(to.pk, OPEN_PORT)
+                outcome = Outcome(path=(NAMES[stream.server_pk],))
                 stream.reset()
-            except (UnreachableError, DiscoveryError):
-                pass
-        memory.expires = trio.current_time() + 300
+            except UnreachableError as error:
+                outcome = Outcome(code=error.code)
+            except DiscoveryError:
+                outcome = Outcome(code=Code.NO_DISCOVERY)
+        self.world.learn(step.client, step.to, outcome, began, trio.current_time())
 
     def _joins(self) -> dict[str, set[Splice]]:
         """The streams that each server joins now."""
