@@ -342,3 +342,16 @@ def test_a_key_that_is_refused_does_not_show_either(parse_wrong: Callable[[], ob
     assert not shows_secret(str(caught.value))
     if "public" not in str(caught.value):
         assert not shows_secret(traceback_with_locals(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        (b"", "a public key has 33 bytes, not 0"),
+        (b"\x02" * 65, "a public key has 33 bytes, not 65"),
+        (b"\x05" + bytes(32), "not a point on secp256k1: 05"),
+    ],
+)
+def test_nothing_is_agreed_on_with_what_is_no_key(raw: bytes, fault: str) -> None:
+    with pytest.raises(ValueError, match=f"^{fault}"):
+        SecretKey.generate().ecdh_untrusted(raw)
