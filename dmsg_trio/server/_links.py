@@ -124,6 +124,7 @@ class Links:
         if link.pk not in self._by_pk:
             self._begun[link.pk] += 1
         self._by_pk[link.pk] = sorted([link, *others], key=self._rank)
+        link.session.connection.ping()  # the other side may always be the first to ask for life
         by = "us" if link.dialed_here else "it"
         logger.info("link with server %s, dialed by %s", link.pk, by)
         self._tell([link.pk])
