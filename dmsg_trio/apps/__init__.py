@@ -1,0 +1,1 @@
+"""Applications on the network: each knows only a client and its streams."""
