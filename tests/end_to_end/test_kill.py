@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,15 +10,14 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from dmsg_trio import Client, open_client
-from dmsg_trio._errors import DmsgError
 from dmsg_trio.client import DmsgStream
 from tests.end_to_end.deployment import Deployment
+from tests.waiting import PATIENCE, Log
 
 pytestmark = pytest.mark.network
-
-PATIENCE = 40  # seconds; backoff may have grown to half of it
 
 
 async def kill(running: trio.Process) -> None:
@@ -26,23 +26,15 @@ async def kill(running: trio.Process) -> None:
 
 
 async def connected(a: Client, b: Client) -> None:
-    """Wait until ``a`` reaches ``b``, and say something."""
+    """Have ``a`` reach ``b``, and say something."""
     with trio.fail_after(PATIENCE):
         async with b.listen(80) as listener:
-            near = await _dialed(a, b)
+            near = await a.open_stream(b.pk, 80)
             far = await listener.accept()
             await near.send_all(b"hello")
             assert await far.receive_some() == b"hello"
             await near.aclose()
             await far.aclose()
-
-
-async def _dialed(a: Client, b: Client) -> DmsgStream:
-    while True:
-        try:
-            return await a.open_stream(b.pk, 80)
-        except DmsgError:
-            await trio.sleep(0.5)
 
 
 @asynccontextmanager
@@ -54,7 +46,7 @@ async def two_clients(deployment: Deployment) -> AsyncIterator[tuple[Client, Cli
         yield a, b
 
 
-async def test_clients_come_back_to_a_server_that_was_killed(tmp_path: Path) -> None:
+async def test_clients_come_back_to_a_server_that_was_killed(tmp_path: Path, log: Log) -> None:
     deployment = Deployment(tmp_path)
     async with deployment.discovery(), deployment.server() as server:
         async with two_clients(deployment) as (a, b):
@@ -63,7 +55,9 @@ async def test_clients_come_back_to_a_server_that_was_killed(tmp_path: Path) -> 
             await kill(server)
             with trio.fail_after(2), pytest.raises(trio.BrokenResourceError):
                 await near.receive_some()
+            await log.until(lambda: not (a.sessions or b.sessions), "end of both sessions")
             async with deployment.server():
+                await log.until(lambda: bool(a.sessions and b.sessions), "new sessions")
                 await connected(a, b)
                 await connected(b, a)
 
@@ -88,10 +82,10 @@ async def test_a_discovery_that_is_killed_is_missed_only_where_it_is_needed(tmp_
                         await connected(late, b)
 
 
-async def test_a_client_that_is_there_first_waits_for_the_rest(tmp_path: Path) -> None:
+async def test_a_client_that_is_there_first_waits_for_the_rest(tmp_path: Path, log: Log) -> None:
     deployment = Deployment(tmp_path)
     async with open_client(discovery=deployment.url, wait=False) as early:
-        await trio.sleep(1)
+        await log.said("no list of servers, next try")
         async with deployment.server(), deployment.discovery():
             with trio.fail_after(PATIENCE):
                 await early.wait_registered()
@@ -105,9 +99,10 @@ async def test_a_server_that_hangs_and_goes_on_has_lost_nothing(tmp_path: Path) 
         async with two_clients(deployment) as (a, b), b.listen(82) as listener:
             near, far = await a.open_stream(b.pk, 82), await listener.accept()
             server.send_signal(signal.SIGSTOP)
+            await trio.to_thread.run_sync(os.waitid, os.P_PID, server.pid, os.WSTOPPED)
             await near.send_all(bytes(200_000))
             await near.send_eof()
-            await trio.sleep(2)
+            await wait_all_tasks_blocked()  # all of it is sent, and goes no further
             server.send_signal(signal.SIGCONT)
             received = 0
             with trio.fail_after(PATIENCE):
