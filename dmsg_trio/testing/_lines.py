@@ -17,6 +17,7 @@ class Line:
     is_cut: bool = False
     is_silent: bool = False
     connections: list[MemoryStream] = field(default_factory=list)
+    made: int = 0  # connections so far
 
     async def connect(self) -> None:
         """Take the time that a connection needs; `ConnectionRefusedError` where the line is cut."""
@@ -30,6 +31,7 @@ class Line:
         """Count a connection among those of this line."""
         self.connections = [each for each in self.connections if not each.is_over]
         self.connections.append(stream)
+        self.made += 1
 
     def cut(self) -> None:
         """Break all connections, and let no new one come to be."""

@@ -6,7 +6,6 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +19,7 @@ from dmsg_trio.client import Client, open_client
 from dmsg_trio.discovery import MemoryDiscovery
 from dmsg_trio.server import PeerOptions, Server, ServerOptions
 
+from ._attachment import Attachment
 from ._lines import Line
 from ._memory import MemoryListener, MemoryNet
 
@@ -32,6 +32,7 @@ class _Running:
 
     server: Server
     listener: MemoryListener
+    attachment: Attachment
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     stopped: trio.Event = field(default_factory=trio.Event)
 
@@ -40,8 +41,8 @@ class Network:
     """A dmsg network in memory.
 
     Enter it; it begins with ``servers`` servers. Within, `client` gives clients, `start_server` and
-    `stop_server` let servers come and go, and `cut_off` lets one fall silent. Every connection takes
-    ``latency`` seconds each way. ``discovery`` has the rules of a real one. The wall clock of everybody
+    `stop_server` let servers come and go, `cut_off` lets one fall silent and `cut_power` a client. Every
+    connection takes ``latency`` seconds each way. ``discovery`` has the rules of a real one. The wall clock of everybody
     here goes with `trio.current_time`, and so with a `trio.testing.MockClock`.
     """
 
@@ -51,6 +52,7 @@ class Network:
         self._first_servers = servers
         self._began = 0.0
         self._running: dict[PublicKey, _Running] = {}
+        self._attached: dict[Client, Attachment] = {}
         self._started = 0  # servers so far
         self._stack = AsyncExitStack()
         self._latency = latency
@@ -104,23 +106,28 @@ class Network:
             peers=peers or PeerOptions(),
         )
         self._started += 1
+        attachment = self._attach(sk.pk)
         server = Server(
             sk,
-            discovery=self.discovery,
+            discovery=attachment,
             options=options,
-            connect=partial(self._connect, sk.pk),
+            connect=attachment.connect,
             wall_clock=self.wall_clock,
         )
         self._at[options.public_address] = sk.pk
-        running = _Running(server, self.net.listen(options.public_address))
+        running = _Running(server, self.net.listen(options.public_address), attachment)
         self._running[server.pk] = running
         self._orders.send_nowait(running)
         await server.registration.done.wait()
         return server
 
     async def stop_server(self, server: Server) -> None:
-        """Stop a server as a power cut does: its connections break, and nothing is said."""
+        """End a server as ``kill -9`` does: its connections break, and its entry stays until it expires.
+
+        In good order it goes by `Server.drain`.
+        """
         running = self._running[server.pk]
+        running.attachment.die()
         running.listener.cut()
         for pair, line in self._lines.items():
             if server.pk in pair:
@@ -134,6 +141,13 @@ class Network:
         Nobody is told: the ends learn it by what does not arrive.
         """
         self._running[server.pk].listener.stall()
+
+    def cut_power(self, client: Client) -> None:
+        """Let nothing come from ``client`` any more: all there is left to do is to leave its block.
+
+        Nobody is told: its entry stays, and servers learn it by what does not arrive.
+        """
+        self._attached[client].fall_silent()
 
     # ---- faults between two parties ----
 
@@ -155,6 +169,20 @@ class Network:
 
     def _line(self, a: PublicKey, b: PublicKey) -> Line:
         return self._lines.setdefault(frozenset((a, b)), Line(self._latency))
+
+    def connections(self, a: PublicKey, b: PublicKey) -> int:
+        """How many connections two parties made so far."""
+        return self._line(a, b).made
+
+    def _attach(self, pk: PublicKey, *, rate: float = math.inf) -> Attachment:
+        async def connect(address: str) -> Carrier:
+            carrier = await self._connect(pk, address, rate=rate)
+            if owner := self._at.get(address):  # nothing was awaited since the line has it
+                attachment.add(self._line(pk, owner).connections[-1])
+            return carrier
+
+        attachment = Attachment(self.discovery, connect)
+        return attachment
 
     async def _connect(self, by: PublicKey, address: str, *, rate: float = math.inf) -> Carrier:
         owner = self._at.get(address)
@@ -190,13 +218,18 @@ class Network:
     ) -> AsyncIterator[Client]:
         """Be a client of this network for the block, over lines of ``rate`` bytes per second."""
         sk = sk or SecretKey.generate()
+        attachment = self._attach(sk.pk, rate=rate)
         async with open_client(
             sk,
-            discovery=self.discovery,
+            discovery=attachment,
             min_sessions=min_sessions,
             wait=wait,
             post_quantum=post_quantum,
-            connect=partial(self._connect, sk.pk, rate=rate),
+            connect=attachment.connect,
             wall_clock=self.wall_clock,
         ) as client:
-            yield client
+            self._attached[client] = attachment
+            try:
+                yield client
+            finally:
+                del self._attached[client]

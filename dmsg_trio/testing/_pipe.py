@@ -119,7 +119,8 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         if not self._closed:
             self._closed = True
             self._outgoing.end()
-            self._incoming.cut()
+            if not self._incoming.is_stalled:  # out of a black hole nothing tells the other end
+                self._incoming.cut()
         await trio.lowlevel.checkpoint()
 
     # ---- faults ----
