@@ -29,7 +29,7 @@ from dmsg_trio.discovery.serving import (
     open_store,
     serve_discovery,
 )
-from dmsg_trio.server import Server, ServerOptions
+from dmsg_trio.server import PeerOptions, Server, ServerOptions
 from tests.interop.programs import OWN_RACE, Program, Reference
 
 VARIABLE: Final = "DMSG_REFERENCE_BIN"
@@ -133,10 +133,13 @@ async def start_our_discovery(nursery: trio.Nursery) -> str:
 
 
 @asynccontextmanager
-async def open_our_server(discovery: str) -> AsyncIterator[Server]:
+async def open_our_server(
+    discovery: str, peers: PeerOptions | None = None
+) -> AsyncIterator[Server]:
     """Be a server of ours for the block."""
     listeners = await listen_tcp("127.0.0.1:0")
-    options = ServerOptions(public_address=f"127.0.0.1:{_port_of(listeners)}")
+    address = f"127.0.0.1:{_port_of(listeners)}"
+    options = ServerOptions(public_address=address, peers=peers or PeerOptions())
     async with HttpDiscovery(discovery) as http, open_service_nursery() as nursery:
         server = Server(SecretKey.generate(), discovery=http, options=options)
         await nursery.start(partial(server.serve, listeners))

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,8 @@ import trio
 
 from dmsg_trio._keys import PublicKey, SecretKey
 from tests.ports import free_port
+from tests.waiting import PATIENCE, Log, answered
 
-READY_WITHIN: Final = 20  # seconds until a program says what is waited for
 END_WITHIN: Final = 5  # seconds from SIGTERM to SIGKILL
 OWN_RACE: Final = 8  # tries of a tool that loses some 1 % of its sessions by a race of its own
 
@@ -29,33 +30,13 @@ OWN_RACE: Final = 8  # tries of a tool that loses some 1 % of its sessions by a 
 
 
 class Program:
-    """A running program, and what it has said so far."""
+    """A running program, and what it says."""
 
     def __init__(self, process: trio.Process, name: str) -> None:
-        self.log = ""
+        assert process.stdout is not None
         self.process = process
-        self._name = name
-        self._news = trio.Event()
-        self._mute = False
-
-    async def listen(self) -> None:
-        """Read what the program says, until it ends."""
-        assert self.process.stdout is not None
-        async for data in self.process.stdout:
-            self.log += data.decode(errors="replace")
-            self._tell()
-        self._mute = True
-        self._tell()
-
-    async def said(self, text: str, *, behind: int = 0) -> None:
-        """Wait until the program has said ``text`` behind a place in its log."""
-        with trio.move_on_after(READY_WITHIN):
-            while self.log.find(text, behind) < 0:
-                if self._mute:
-                    pytest.fail(f"{self._name} ended before it said {text!r}:\n{self.log}")
-                await self._news.wait()
-            return
-        pytest.fail(f"{self._name} did not say {text!r} in {READY_WITHIN} s:\n{self.log}")
+        self.log = Log(name)
+        self.listen = partial(self.log.read, process.stdout)
 
     async def aclose(self) -> None:
         """End the program, the hard way if it has to be."""
@@ -65,10 +46,6 @@ class Program:
         if self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +112,14 @@ class Reference:
         settings = {"port": str(port), "bind": "127.0.0.1", "save": "", "appendonly": "no"}
         options = [part for name, value in settings.items() for part in (f"--{name}", value)]
         redis_program = await self.start(Path(redis), *options)
-        await redis_program.said("Ready to accept connections")
+        await redis_program.log.said("Ready to accept connections")
         address = f"127.0.0.1:{free_port()}"
         program = await self.start(
             self.path("dmsg-discovery"),
             *("--test-mode", "--addr", address, "--redis", f"redis://{store}"),
         )
-        await _answers(f"http://{address}/health")
+        if not await answered(partial(_answers, f"http://{address}/health"), within=PATIENCE):
+            pytest.fail(f"the discovery does not answer:\n{program.log.text}")
         return f"http://{address}", program
 
     async def start_server(self, discovery: str) -> tuple[PublicKey, Program]:
@@ -161,7 +139,7 @@ class Reference:
         path = self._scratch / f"{sk.pk}.json"
         path.write_text(json.dumps(config))
         program = await self.start(self.path("dmsg-server"), "start", path)
-        await program.said("Accepting sessions")
+        await program.log.said("Accepting sessions")
         return sk.pk, program
 
     async def serve_files(self, discovery: str, folder: Path) -> PublicKey:
@@ -171,7 +149,7 @@ class Reference:
         program = await self.start(
             self.path("dmsghttp"), "--dir", folder, "--dmsg-disc", discovery, *key
         )
-        await program.said("Serving...")
+        await program.log.said("Serving...")
         return sk.pk
 
     async def fetch(self, discovery: str, url: str, target: Path, *, tries: int = 1) -> None:
@@ -193,13 +171,11 @@ def _without_progress(log: str) -> str:
     return "\n".join(line for line in log.split("\n") if "\r" not in line)
 
 
-async def _answers(url: str) -> None:
-    """Wait until somebody answers at ``url``."""
+async def _answers(url: str) -> bool:
+    """Whether somebody answers at ``url``."""
     async with httpx.AsyncClient() as http:
-        with trio.fail_after(READY_WITHIN):
-            while True:
-                try:
-                    await http.get(url)
-                    return
-                except httpx.TransportError:
-                    await trio.sleep(0.01)  # there is nothing else to wait for
+        try:
+            await http.get(url)
+        except httpx.TransportError:
+            return False
+    return True

@@ -86,7 +86,7 @@ async def test_their_server_and_tools_live_with_our_discovery_without_an_error(
         await network.server_program.aclose()
         assert not await is_known(network, network.server_pk)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-    assert "ERROR" not in network.server_program.log
+    assert "ERROR" not in network.server_program.log.text
     assert (tmp_path / "copy").read_text() == "hello"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,15 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.entries import Entry
 from dmsg_trio.client import Client, open_client
 from dmsg_trio.discovery import HttpDiscovery
-from dmsg_trio.server import Server
+from dmsg_trio.server import PeerOptions, Server
 from tests.interop.conftest import open_our_server, start_our_discovery
 from tests.interop.programs import OWN_RACE, Program, Reference
 from tests.interop.test_http import get, serving
+from tests.waiting import Log, hearing
 
 CONTENT = b"the same, whoever asks whom"
 LINKED_WITHIN = 30  # seconds
+LOOKING_OFTEN = PeerOptions(look_interval=2)  # theirs is found soon though it comes last
 
 
 class OneServer(HttpDiscovery):
@@ -67,13 +69,20 @@ async def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def log() -> Iterator[Log]:
+    """What our servers say, from the beginning."""
+    with hearing("dmsg_trio.server") as log:
+        yield log
+
+
+@pytest.fixture
 async def mixed(reference: Reference, folder: Path) -> AsyncIterator[Mixed]:
     """Start the file server while there is only one server for it to find."""
     async with open_service_nursery() as nursery, AsyncExitStack() as stack:
         url = await start_our_discovery(nursery)
-        first = await stack.enter_async_context(open_our_server(url))
+        first = await stack.enter_async_context(open_our_server(url, LOOKING_OFTEN))
         files = await reference.serve_files(url, folder)
-        second = await stack.enter_async_context(open_our_server(url))
+        second = await stack.enter_async_context(open_our_server(url, LOOKING_OFTEN))
         theirs, program = await reference.start_server(url)
         with trio.fail_after(LINKED_WITHIN):
             for server in (first, second):
@@ -120,9 +129,10 @@ async def test_our_clients_reach_each_other_over_the_link(mixed: Mixed, folder: 
             assert set(far.sessions) == {second.pk}
 
 
-async def test_their_server_is_left_to_itself(mixed: Mixed) -> None:
+async def test_their_server_is_left_to_itself(log: Log, mixed: Mixed) -> None:
     first, second = mixed.ours
-    await trio.sleep(5)  # in which ours may try
+    given_up = f"server {mixed.theirs} (?:does not answer|took no announcement)"
+    await log.said(f"(?s){given_up}.*{given_up}")
     assert {link.pk for link in first.peers} == {second.pk}
     assert {link.pk for link in second.peers} == {first.pk}
-    assert "panic" not in mixed.program.log
+    assert "panic" not in mixed.program.log.text

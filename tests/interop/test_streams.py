@@ -179,7 +179,7 @@ async def test_a_closed_port_is_silence_over_their_server(network: Network) -> N
             await a.open_stream(b.pk, 80)
         assert refusal.value.code == ErrorCode.CANNOT_CONNECT_TO_DELEGATED
         assert "no answer within" in str(refusal.value)
-        await network.server_program.said("dmsg error 306")
+        await network.server_program.log.said("dmsg error 306")
         listener = b.listen(80)
         near, far = await open_pair(a, listener)  # and the sessions live on
         await near.send_all(b"still here")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -22,13 +23,13 @@ from dmsg_trio.client import Client, open_client
 from dmsg_trio.discovery import MemoryDiscovery
 from dmsg_trio.discovery.serving import make_app, serve_tcp
 from dmsg_trio.server.serving import ServerConfig, serve_from_config
+from tests.waiting import PATIENCE, Log
 
 pytestmark = pytest.mark.network
 
 ROOT = Path(__file__).parents[2]
 MODULE = ("-m", "dmsg_trio.server")
 FOLDER = (str(ROOT / "cmd" / "dmsg-server"),)
-PATIENCE = 20  # seconds for whatever a process should do soon
 KEY = SecretKey(b"\x05" * 32)
 SIZE = 1_000_000
 NOWHERE = "http://127.0.0.1:1"  # a discovery that is not there
@@ -38,30 +39,17 @@ class Running:
     """A server in a process of its own, and what it says."""
 
     def __init__(self, process: trio.Process) -> None:
+        assert process.stderr is not None
         self.process = process
-        self.text = ""
-        self._news = trio.lowlevel.ParkingLot()
-
-    async def listen(self) -> None:
-        assert self.process.stderr is not None
-        async for piece in self.process.stderr:
-            self.text += piece.decode()
-            self._news.unpark_all()
-
-    async def said(self, pattern: str) -> str:
-        """Wait until it says this; answer with the group in it."""
-        with trio.move_on_after(PATIENCE):
-            while not (found := re.search(pattern, self.text)):
-                await self._news.park()
-            return found[1] if found.groups() else found[0]
-        raise AssertionError(f"{pattern!r} was not said: {self.text}")
+        self.log = Log("the server")
+        self.listen = partial(self.log.read, process.stderr)
 
     async def ends(self) -> int:
         with trio.fail_after(PATIENCE):
             return await self.process.wait()
 
     async def get(self, path: str) -> httpx.Response:
-        url = "http://" + await self.said(r"HTTP on (\S+)")
+        url = "http://" + await self.log.said(r"HTTP on (\S+)")
         async with httpx.AsyncClient(trust_env=False) as http:
             return await http.get(url + path)
 
@@ -153,9 +141,9 @@ async def test_it_serves_before_it_is_registered_and_drains_when_told_to(
     discovery = await LateDiscovery.reserve()
     async with running(configured(tmp_path, discovery=discovery.url)) as server:
         assert (await server.get("/health")).json()["sessions"] == 0
-        await server.said("not registered, next try")
+        await server.log.said("not registered, next try")
         await discovery.appear(nursery)
-        await server.said(f"registered as {KEY.pk}")
+        await server.log.said(f"registered as {KEY.pk}")
         (entry,) = await discovery.memory.available_servers()
         assert entry.pk == KEY.pk
 
@@ -173,7 +161,7 @@ async def test_it_serves_before_it_is_registered_and_drains_when_told_to(
             assert found["dmsg_server_clients_count"] == 2
 
             server.process.send_signal(signal.SIGTERM)
-            await server.said("draining 2 sessions, 1 streams")
+            await server.log.said("draining 2 sessions, 1 streams")
             assert (await server.get("/health")).json()["draining"] is True
             await relay(near, far)
             await relay(far, near)
@@ -189,7 +177,7 @@ async def test_it_serves_before_it_is_registered_and_drains_when_told_to(
             await far.aclose()
             assert await server.ends() == 0
         assert await discovery.memory.available_servers() == []
-    assert KEY.reveal().hex() not in server.text
+    assert KEY.reveal().hex() not in server.log.text
 
 
 async def relay(source: trio.abc.SendStream, sink: trio.abc.ReceiveStream) -> None:
@@ -212,7 +200,7 @@ async def test_a_second_signal_does_not_wait_for_streams(
         async with two_clients(discovery.url) as (a, b), b.listen(80) as listener:
             async with await a.open_stream(b.pk, 80) as near, await listener.accept():
                 server.process.send_signal(number)
-                await server.said("draining 2 sessions, 1 streams")
+                await server.log.said("draining 2 sessions, 1 streams")
                 server.process.send_signal(number)
                 assert await server.ends() == 0
                 with suppress(trio.BrokenResourceError):
@@ -249,7 +237,7 @@ async def test_the_file_is_an_argument_or_an_option(
 @pytest.mark.parametrize("option", ["--stdin", "-"])
 async def test_the_configuration_can_come_from_a_pipe(option: str) -> None:
     async with running(option, stdin=configuration()) as server:
-        await server.said(f"server {KEY.pk} at 127.0.0.1:[1-9]")
+        await server.log.said(f"server {KEY.pk} at 127.0.0.1:[1-9]")
         server.process.send_signal(signal.SIGINT)
         assert await server.ends() == 0
 
@@ -264,9 +252,9 @@ async def test_options_count_more_than_the_file(tmp_path: Path) -> None:
         "--log-level=info", f"--key-file={key_file}",
     )  # fmt: skip
     async with running(path, *options) as server:
-        await server.said(f"server {KEY.pk} at server.test:8081")
+        await server.log.said(f"server {KEY.pk} at server.test:8081")
         health, metrics = re.findall(
-            r"HTTP on (\S+)", await server.said(r"(?s).*HTTP.*HTTP on .*\n")
+            r"HTTP on (\S+)", await server.log.said(r"(?s).*HTTP.*HTTP on .*\n")
         )
         async with httpx.AsyncClient(trust_env=False) as http:
             for address, path, status in [
@@ -280,8 +268,8 @@ async def test_options_count_more_than_the_file(tmp_path: Path) -> None:
 
 async def test_the_level_of_the_file_counts_if_no_option_says_otherwise(tmp_path: Path) -> None:
     async with running(configured(tmp_path, log_level="warn")) as server:
-        await server.said("not registered, next try")
-        assert " info " not in server.text
+        await server.log.said("not registered, next try")
+        assert " info " not in server.log.text
 
 
 @pytest.mark.parametrize("name", ["local_address", "health_endpoint_address"])
@@ -291,9 +279,9 @@ async def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path, name: str)
         path = configured(tmp_path, log_level="error", **{name: address})
         async with running(path) as server:
             assert await server.ends() == 1
-            await server.said("\n")
+            await server.log.said("\n")
     line = f"error: {name}: cannot listen on {address}: Address already in use\n"
-    assert server.text == line
+    assert server.log.text == line
 
 
 # ---- from Python ----
