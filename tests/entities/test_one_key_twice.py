@@ -19,7 +19,7 @@ from dmsg_trio.discovery._several import SeveralDiscoveries
 from dmsg_trio.server._health import make_app
 from dmsg_trio.server._replacements import CONTEST_PERIOD, CONTESTED_FROM, MAX_KEYS, Replacements
 from dmsg_trio.testing import Network
-from tests.entities.test_hostile_peers import client_of, running
+from tests.entities.mallory import client_of, running
 
 
 def named_by_programs(caplog: pytest.LogCaptureFixture) -> list[str]:
