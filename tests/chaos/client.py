@@ -20,6 +20,7 @@ import trio
 
 from dmsg_trio import Client, DiscoveryError, DmsgStream, ErrorCode, UnreachableError, open_client
 from tests.chaos.lines import (
+    Count,
     Dialed,
     Event,
     Join,
@@ -34,12 +35,14 @@ from tests.chaos.lines import (
     read_lines,
 )
 from tests.chaos.transfers import BLOCK, End, StalledError, Transfer, WrongBytesError
+from tests.waiting import answered
 
 PORT: Final = 80
 DIAL_LIMIT: Final = 30.0  # seconds in which a dial must succeed or say why not
 SWEEP_LIMIT: Final = 10.0  # seconds for a dial and a small transfer where all is well
 PAUSE: Final = 2.0  # seconds between two transfers, on average
-SETTLE: Final = 1.0  # seconds until what was let go of is gone
+SETTLE: Final = 1.0  # seconds in which tasks end whose streams are gone
+REST_WITHIN: Final = 10.0  # seconds in which what was let go of is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,10 @@ class Party:
                 case Sweep(number, others):
                     nursery.start_soon(self._sweep, number, others)
                 case Rest():
-                    nursery.start_soon(self._rest)
+                    for scope in self._working:
+                        scope.cancel()
+                case Count():
+                    nursery.start_soon(self._count)
 
     # ---- orders ----
 
@@ -114,14 +120,18 @@ class Party:
                 nursery.start_soon(reach, other)
         tell(Swept(number, tuple(failed)))
 
-    async def _rest(self) -> None:
-        for scope in self._working:
-            scope.cancel()
-        await trio.sleep(SETTLE)
-        sessions = self._client.sessions.values()
-        streams = sum(session.connection.stream_count for session in sessions)
+    async def _count(self) -> None:
+        await answered(self._has_no_stream, within=REST_WITHIN)
+        await trio.sleep(SETTLE)  # the end of what cleans up is seen nowhere
         tasks = trio.lowlevel.current_statistics().tasks_living
-        tell(Resting(tasks, len(sessions), streams))
+        tell(Resting(tasks, len(self._client.sessions), self._count_streams()))
+
+    async def _has_no_stream(self) -> bool:
+        return self._count_streams() == 0
+
+    def _count_streams(self) -> int:
+        sessions = self._client.sessions.values()
+        return sum(session.connection.stream_count for session in sessions)
 
     # ---- both ends of a transfer ----
 

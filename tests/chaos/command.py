@@ -19,6 +19,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from tests.chaos.network import ChaosNetwork
 from tests.chaos.plan import Fault, Kind, Settings, make_plan
 from tests.chaos.report import WELL_WITHIN, Report
+from tests.waiting import answered
 
 GIVE_UP: Final = 2 * WELL_WITHIN  # seconds after the last fault
 BETWEEN_SWEEPS: Final = 1.0  # seconds
@@ -153,14 +154,14 @@ async def become_well(network: ChaosNetwork, watch: float) -> float:
 async def come_to_rest(network: ChaosNetwork) -> None:
     """Have everybody let go, and look at what is left."""
     await network.rest()
-    until = trio.current_time() + REST_WITHIN
-    while True:
+    links = len(network.servers) - 1
+
+    async def is_at_rest() -> bool:
         looks = network.report.after = await network.look()
-        links = len(network.servers) - 1
-        is_at_rest = all(look.is_at_rest(links) for look in looks.values())
-        if is_at_rest or trio.current_time() > until:
-            return
-        await trio.sleep(0.2)  # there is nothing else to wait for
+        return all(look.is_at_rest(links) for look in looks.values())
+
+    await answered(is_at_rest, within=REST_WITHIN)  # if it never is, the report tells what is left
+    await network.count()
 
 
 def say(what: str) -> None:

@@ -32,10 +32,14 @@ class Sweep(msgspec.Struct, frozen=True, tag=True):
 
 
 class Rest(msgspec.Struct, frozen=True, tag=True):
-    """Let go of all that runs, and say what is left."""
+    """Let go of all that runs."""
 
 
-Order = Join | Work | Sweep | Rest
+class Count(msgspec.Struct, frozen=True, tag=True):
+    """Say what is left, now that everybody has let go."""
+
+
+Order = Join | Work | Sweep | Rest | Count
 
 
 # ---- events; times are on the clock that all processes of a machine share ----

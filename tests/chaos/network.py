@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import trio
 
 from dmsg_trio import SecretKey
 from tests.chaos.lines import (
+    Count,
     Dialed,
     Event,
     Join,
@@ -33,6 +35,7 @@ from tests.chaos.lines import (
 from tests.chaos.plan import CLIENT, DISCOVERY, SERVER, Settings, names
 from tests.chaos.processes import Member, free_address
 from tests.chaos.report import Look, Report
+from tests.waiting import answered
 
 READY_WITHIN: Final = 120  # seconds for everything to start, on a busy machine
 AT_ONCE: Final = 4  # clients that start at a time
@@ -173,10 +176,12 @@ class ChaosNetwork:
     async def _await_servers(self) -> None:
         async with httpx.AsyncClient() as http:
             for server in self.servers:
-                while await self._metrics(server, http) is None:
-                    if not server.is_running:
-                        raise RuntimeError(f"{server.name} ended: {server.log.read_text()}")
-                    await trio.sleep(0.1)  # there is nothing else to wait for
+                await answered(partial(self._has_begun, server, http), within=READY_WITHIN)
+
+    async def _has_begun(self, server: Member, http: httpx.AsyncClient) -> bool:
+        if not server.is_running:
+            raise RuntimeError(f"{server.name} ended: {server.log.read_text()}")
+        return await self._metrics(server, http) is not None
 
     # ---- listening to them ----
 
@@ -226,9 +231,14 @@ class ChaosNetwork:
         return failed
 
     async def rest(self) -> None:
-        """Have all clients let go of everything, and note what is left."""
+        """Have all clients let go of everything."""
         for client in self.clients:
             await client.tell(Rest())
+
+    async def count(self) -> None:
+        """Note what is left at the clients."""
+        for client in self.clients:
+            await client.tell(Count())
         await self._until(lambda: all(client.resting for client in self.clients))
         for client in self.clients:
             if client.resting is None:
