@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from dmsg_trio._errors import LocalProtocolError
 from dmsg_trio._wire import yamux
 from dmsg_trio._wire.yamux import Buffer, GoAwayCode, StreamState, YamuxConnection
 
@@ -167,9 +168,12 @@ class MuxConnection:
             self.flush()
             self._end(reason)
 
-    def go_away(self) -> None:
-        """Tell the peer to open no more streams here; those that are open go on."""
-        self.yamux.go_away()
+    def go_away(self, *, refuse: bool = True) -> None:
+        """Tell the peer to open no more streams here; those that are open go on.
+
+        Without ``refuse`` streams are taken that were on their way already.
+        """
+        self.yamux.go_away(refuse=refuse)
         self.flush()
 
     @property
@@ -300,6 +304,8 @@ class MuxConnection:
 
     def open_stream(self) -> MuxStream:
         """Open a stream; raise `LocalProtocolError` where `is_open` is false."""
+        if self.close_reason:
+            raise LocalProtocolError(f"no new streams here: {self.close_reason}")
         state = self.yamux.open_stream()
         stream = MuxStream(self, state)
         self._sinks[state.stream_id] = stream

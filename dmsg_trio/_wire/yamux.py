@@ -168,11 +168,11 @@ class YamuxConnection:
     client: bool
     max_streams: int = MAX_STREAMS
     streams: dict[int, StreamState] = field(default_factory=dict)
-    refused: int = 0  # streams of the peer's that were reset: too many, or we had gone away
+    refused: int = 0  # streams of the peer's that were reset: too many, or we take no more
     _next_id: int = 0
     _highest_peer_id: int = 0
     _skipped_peer_ids: list[int] = field(default_factory=list)
-    _gone_away: bool = False  # we said that we want no new streams
+    _refuses: bool = False  # we went away, and take no new streams any more
     _peer_gone_away: bool = False
     _violated: bool = False
     _header: bytearray = field(default_factory=bytearray)  # a header that is only half there
@@ -294,7 +294,7 @@ class YamuxConnection:
             self._skipped_peer_ids.remove(stream_id)
         else:
             raise RemoteProtocolError(f"second SYN for stream {stream_id}")
-        if self._gone_away or len(self.streams) >= self.max_streams:
+        if self._refuses or len(self.streams) >= self.max_streams:
             self.refused += 1
             self._send_header(WINDOW, RST, stream_id, 0)
             return None
@@ -320,15 +320,18 @@ class YamuxConnection:
 
     @property
     def can_open(self) -> bool:
-        """Whether a new stream may be opened here: nobody went away, and ids are left."""
-        gone = self._gone_away or self._peer_gone_away
+        """Whether a new stream may be opened here: the peer takes some, and ids are left.
+
+        A go-away of ours does not matter: it tells the peer to open none.
+        """
+        gone = self._peer_gone_away or self._violated
         return not gone and self._next_id <= LAST_STREAM_ID
 
     def open_stream(self) -> StreamState:
         """Open a stream; the SYN goes out with the next `data_to_send`."""
         if not self.can_open:
             raise LocalProtocolError(
-                "no new streams here: a side went away, or the ids are used up"
+                "no new streams here: the peer went away, or the ids are used up"
             )
         stream = self.streams[self._next_id] = StreamState(self._next_id)
         self._next_id += 2
@@ -391,9 +394,13 @@ class YamuxConnection:
         """Give back the value of a ping."""
         self._send_header(PING, ACK, 0, value)
 
-    def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
-        """Say that there will be no new streams; open ones go on."""
-        self._gone_away = True
+    def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL, *, refuse: bool = True) -> None:
+        """Tell the peer to open no more streams; open ones go on, and we may still open some.
+
+        What it opens all the same is reset; or taken without ``refuse``, since it may have been on
+        its way already.
+        """
+        self._refuses = self._refuses or refuse
         self._send_header(GO_AWAY, 0, 0, code)
 
     def data_to_send(self) -> list[Buffer]:

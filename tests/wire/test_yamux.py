@@ -767,17 +767,32 @@ def test_after_our_go_away_streams_of_the_peer_are_reset_and_counted(
     assert server.refused == 1
 
 
-def test_after_our_go_away_we_open_no_stream(client: YamuxConnection) -> None:
+def test_after_a_lenient_go_away_streams_of_the_peer_are_taken_until_the_next(
+    server: YamuxConnection,
+) -> None:
+    server.go_away(refuse=False)
+    assert sent(server) == frame(GO_AWAY, 0, 0)
+    assert server.receive_data(frame(WINDOW, SYN, 1)) == [StreamOpened(1)]
+    server.go_away()
+    assert server.receive_data(frame(WINDOW, SYN, 3)) == []
+    server.go_away(refuse=False)
+    assert server.receive_data(frame(WINDOW, SYN, 5)) == []
+    assert server.refused == 2
+
+
+def test_after_our_go_away_we_may_open_streams(client: YamuxConnection) -> None:
     client.go_away()
-    assert not client.can_open
-    with pytest.raises(LocalProtocolError, match="a side went away"):
-        client.open_stream()
+    client.data_to_send()
+    assert client.can_open
+    client.open_stream()
+    assert sent(client) == frame(WINDOW, SYN, 1)
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 77])
 def test_after_the_peers_go_away_we_open_no_stream(client: YamuxConnection, code: int) -> None:
     assert client.receive_data(frame(GO_AWAY, 0, 0, length=code)) == [GoneAway(code)]
-    with pytest.raises(LocalProtocolError, match="a side went away"):
+    assert not client.can_open
+    with pytest.raises(LocalProtocolError, match="the peer went away"):
         client.open_stream()
 
 

@@ -114,7 +114,7 @@ class YamuxMachine(RuleBasedStateMachine):
     @rule(side=SIDES)
     def open(self, side: str) -> None:
         yamux = self.yamux[side]
-        assert yamux.can_open == (side not in self.refuses | self.refused_by_other)
+        assert yamux.can_open == (side not in self.refused_by_other)
         opened = sum(stream.opener == side for stream in self.streams.values())
         if yamux.can_open and opened < MAX_OPENED:
             state = yamux.open_stream()
@@ -416,7 +416,7 @@ class ResetLeavesTheStreamInTheTable(YamuxConnection):
 
 class GoAwayRefusesNobody(YamuxConnection):
     def _open_untrusted(self, stream_id: int, events: list[Event]) -> StreamState | None:
-        self._gone_away = False
+        self._refuses = False
         return super()._open_untrusted(stream_id, events)
 
 
