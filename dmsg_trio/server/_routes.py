@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import trio
+
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.session import Session
 
@@ -25,6 +27,7 @@ class Routes:
         self.replacements = replacements or Replacements()
         self._sessions: dict[PublicKey, Session] = {}
         self._tentative: dict[PublicKey, list[Session]] = {}
+        self._emptied = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
         return len(self._sessions) + sum(map(len, self._tentative.values()))
@@ -40,6 +43,11 @@ class Routes:
             if each and each.connection.is_open:
                 return each
         return None
+
+    async def wait_empty(self) -> None:
+        """Wait until nobody has a session here."""
+        while len(self):
+            await self._emptied.park()
 
     @contextmanager
     def added(self, session: Session, *, tentative: bool = False) -> Iterator[None]:
@@ -67,6 +75,8 @@ class Routes:
         if self._sessions.get(session.remote_pk) is session:
             del self._sessions[session.remote_pk]
         self._remove_tentative(session)
+        if not len(self):
+            self._emptied.unpark_all()
 
     def _add(self, session: Session) -> None:
         pk = session.remote_pk

@@ -41,6 +41,7 @@ logger = logging.getLogger("dmsg_trio.server")
 MAX_SESSIONS: Final = 2048  # that the entry promises; twice as many are taken at the most
 TENTATIVE_TIME: Final = 2  # seconds in which the session of a server's key may announce itself
 DRAIN_TIME: Final = 10  # seconds that running streams have to finish in
+MOVE_TIME: Final = 2  # of them: in which clients are still reached here, while they move elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ class Server:
 
     @property
     def is_draining(self) -> bool:
-        """Whether `drain` was called: no new sessions, no new streams."""
+        """Whether `drain` was called: no new sessions, and soon no new streams."""
         return self._drain_wanted.is_set()
 
     async def serve(
@@ -136,11 +137,12 @@ class Server:
             accepting.cancel()
             self.registration.leave()
             with trio.move_on_after(self.options.drain_time):
+                await self._clients_moved()
                 await self._drained()
             nursery.cancel_scope.cancel()
 
     def drain(self) -> None:
-        """Take no new work: leave the discovery, send go-aways, finish what runs within a time."""
+        """End soon: leave the discovery, let clients move, then finish what runs, all within a time."""
         self._drain_wanted.set()
 
     def _entry(self) -> Entry:
@@ -166,11 +168,21 @@ class Server:
                 self._serve_stream_of_bytes, list(listeners), handler_nursery=connections
             )
 
+    async def _clients_moved(self) -> None:
+        """Send the clients away, and relay to them until they have had time to be found elsewhere.
+
+        What they opened before they heard of it is relayed as well.
+        """
+        for session in self.routes:
+            session.connection.go_away(refuse=False)
+        logger.info("draining %d sessions, %d streams", len(self.routes), self.metrics.streams_now)
+        with trio.move_on_after(MOVE_TIME):
+            await self.routes.wait_empty()
+
     async def _drained(self) -> None:
-        """Send the clients away, wait until no stream is relayed and the last bytes are sent."""
+        """Take nothing new, wait until no stream is relayed and the last bytes are sent."""
         for session in (*self.routes, *(link.session for link in self.peers.links.all)):
             session.connection.go_away()
-        logger.info("draining %d sessions, %d streams", len(self.routes), self.metrics.streams_now)
         await self._relay.no_streams()
         for session in self.routes:
             await _all_sent(session.connection)

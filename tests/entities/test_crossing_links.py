@@ -14,9 +14,10 @@ from dmsg_trio import Client, UnreachableError
 from dmsg_trio.discovery import Entry
 from dmsg_trio.server import Server, _peers
 from dmsg_trio.server._links import Link
+from dmsg_trio.server._server import MOVE_TIME
 from dmsg_trio.testing import Network
 from tests.entities.parties import connect, receive_all
-from tests.entities.test_hostile_peers import client_of
+from tests.entities.mallory import client_of
 
 LATENCY = 0.5  # seconds each way, so that two dials cross
 MESH_TIME = 70  # seconds after which every server has looked for the others
@@ -120,7 +121,7 @@ async def test_a_server_that_drains_takes_no_new_stream_over_either_link(
             stream = await a.open_stream(b.pk, 80)
             accepted = await listener.accept()
             large.drain()
-            await trio.sleep(3 * LATENCY)
+            await trio.sleep(MOVE_TIME + 3 * LATENCY)
             assert not any(link.is_open for link in small.peers.links.all)
             await stream.send_all(b"what runs goes on")
             assert await accepted.receive_some() == b"what runs goes on"

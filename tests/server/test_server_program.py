@@ -22,6 +22,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import Client, open_client
 from dmsg_trio.discovery import MemoryDiscovery
 from dmsg_trio.discovery.serving import make_app, serve_tcp
+from dmsg_trio.server._server import DRAIN_TIME, MOVE_TIME
 from dmsg_trio.server.serving import ServerConfig, serve_from_config
 from tests.waiting import PATIENCE, Log
 
@@ -205,6 +206,23 @@ async def test_a_second_signal_does_not_wait_for_streams(
                 assert await server.ends() == 0
                 with suppress(trio.BrokenResourceError):
                     assert await near.receive_some() == b""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_clients_without_streams_keep_it_for_a_moment_and_a_second_signal_not_even_that(
+    tmp_path: Path, nursery: trio.Nursery, signals: int
+) -> None:
+    discovery = await LateDiscovery.reserve()
+    await discovery.appear(nursery)
+    async with running(configured(tmp_path, discovery=discovery.url)) as server:
+        async with two_clients(discovery.url):
+            began = trio.current_time()
+            for _ in range(signals):
+                server.process.send_signal(signal.SIGTERM)
+                await server.log.said("draining 2 sessions, 0 streams")
+            assert await server.ends() == 0
+            assert (trio.current_time() - began < MOVE_TIME) == (signals == 2)
+            assert trio.current_time() - began < DRAIN_TIME
 
 
 async def test_streams_that_do_not_end_in_time_are_ended(
