@@ -23,7 +23,7 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.tcp import parse_host_port
 
-from ._peers import MAX_PEER_LINKS
+from ._peer_options import MAX_PEER_LINKS
 from ._server import DRAIN_TIME, MAX_SESSIONS
 from ._shares import MAX_RELAYED
 

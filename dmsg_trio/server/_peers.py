@@ -9,25 +9,23 @@ server). Streams are opened on it in both directions. It is told by one of three
   request that is forwarded to it hanging. It is let go, and asked again after a long while.
 
 Of two servers the one with the smaller key dials, and the other waits a little for that. What
-happens if both dialed all the same is said in `_links.py`. A server may also make links only when
+happens if both dialed all the same is said in `_links.py`, and which servers there are in
+`_directory.py`. A server may also make links only when
 requests need them (`_demand.py`); then whoever needs one dials.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import trio
 
 from dmsg_trio._errors import (
-    DiscoveryError,
     ErrorCode,
     HandshakeError,
     RemoteProtocolError,
-    UnreachableError,
     describe_code,
 )
 from dmsg_trio._keys import PublicKey, SecretKey
@@ -39,17 +37,13 @@ from dmsg_trio._wire.objects import PeerAnnounce, SignedObject
 from dmsg_trio.discovery import Discovery
 
 from ._demand import Demand
+from ._directory import Directory
 from ._links import Link, Links, TooManyLinksError
+from ._peer_options import PeerOptions
 from ._replacements import Replacements, TooManyReplacementsError
 
 logger = logging.getLogger("dmsg_trio.server")
 
-MAX_PEER_LINKS: Final = 512
-FIRST_LOOK: Final = 1  # seconds after the start until the discovery is asked for other servers
-LOOK_PAUSE: Final = 2  # seconds between two looks at the least, however many strangers come
-WELCOME_TIME: Final = 3  # seconds in which who announces itself is answered
-LOOKS_LEFT_OUT: Final = 10  # where links are on demand, so many intervals are between two looks
-LOOK_UP_TIME: Final = 2  # seconds to look up one server's address
 PATIENCE: Final = 3  # seconds that the larger key waits for the smaller one to dial
 ANNOUNCE_TIMEOUT: Final = 5  # seconds; servers of 2024 never answer
 CLOCK_TOLERANCE: Final = 120  # seconds that another server's clock may be off
@@ -60,21 +54,8 @@ HEALTHY_AFTER: Final = 10  # seconds of life after which earlier failures are fo
 ServeLink = Callable[[Session], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerOptions:
-    """With which servers links are made."""
-
-    configured: Mapping[PublicKey, str] = field(default_factory=dict)  # key: address
-    accepted: frozenset[PublicKey] = frozenset()  # if any: only these, and those configured
-    max_links: int = MAX_PEER_LINKS
-    look_interval: float = 60  # seconds between two looks at the discovery's servers
-    from_discovery: bool = True
-    on_demand: bool = False  # links with those in it only while somebody needs them
-    idle_time: float = 300  # seconds without use after which such a link is let go
-
-
 class Peers:
-    """Which servers there are, whom to dial, and who is welcome."""
+    """The links with other servers: whom to dial, and who is let in."""
 
     def __init__(
         self,
@@ -90,17 +71,13 @@ class Peers:
     ) -> None:
         self.links = Links(sk.pk, most=options.max_links, replacements=replacements)
         self._sk = sk
-        self._discovery = discovery
+        self._directory = Directory(sk.pk, discovery, options)
         self._options = options
         self._connect = connect
         self._post_quantum = post_quantum
         self._serve_link = serve_link
         self._wall_clock = wall_clock
-        self._addresses: dict[PublicKey, str] = dict(options.configured)
         self._kept: set[PublicKey] = set()  # whom a task of `run` keeps a link with
-        self._look_wanted = trio.Event()
-        self._looks_begun = self._looks_ended = 0
-        self._looked = trio.lowlevel.ParkingLot()
         self._demand: Demand | None = None
         if options.on_demand:
             self._demand = Demand(self.links, self._find_and_dial, idle_time=options.idle_time)
@@ -131,7 +108,7 @@ class Peers:
 
     def knows(self, pk: PublicKey) -> bool:
         """Whether ``pk`` is, as far as known, a server."""
-        return pk in self._addresses
+        return pk in self._directory
 
     def __iter__(self) -> Iterator[Link]:
         """The links in use, one per server."""
@@ -143,7 +120,7 @@ class Peers:
     @property
     def missing(self) -> frozenset[PublicKey]:
         """The servers that are known and not linked to."""
-        return frozenset(self._addresses.keys() - self.links.servers)
+        return frozenset(self._directory) - self.links.servers
 
     @property
     def wanted(self) -> int:
@@ -159,7 +136,7 @@ class Peers:
         if abs(age) > CLOCK_TOLERANCE:
             logger.debug("server %s announced itself with a time %.0f s off", pk, age)
             return ErrorCode.REQUEST_TIMESTAMP
-        if not session.is_initiator and not await self._is_welcome(pk):
+        if not session.is_initiator and not await self._directory.welcomes(pk):
             logger.debug("server %s announced itself and is not welcome", pk)
             return ErrorCode.REQUEST_SOURCE_PK
         if self.is_peer(session):  # it said so before
@@ -173,71 +150,22 @@ class Peers:
             return ErrorCode.RELAY_CAPACITY
         return None
 
-    async def _is_welcome(self, pk: PublicKey) -> bool:
-        if pk in self._options.configured:
-            return True
-        if self._options.accepted:
-            return pk in self._options.accepted
-        if pk not in self._addresses and self._options.from_discovery:
-            await self._look_for(pk)
-        return pk in self._addresses
-
-    async def _look_for(self, pk: PublicKey) -> None:
-        """See whether the discovery knows a server that we do not; all who ask share one look."""
-        next_look = self._looks_begun + 1
-        self._look_wanted.set()
-        with trio.move_on_after(WELCOME_TIME):
-            while pk not in self._addresses and self._looks_ended < next_look:
-                await self._looked.park()
-
-    # ---- which servers there are ----
+    # ---- whom to dial ----
 
     async def run(self) -> None:
         """Keep a link with every server that is known, until cancelled."""
         async with trio.open_nursery() as nursery:
-            self._start_missing(nursery)
+            nursery.start_soon(self._directory.run)
             if self._demand:
                 nursery.start_soon(self._demand.run)
-            if not self._options.from_discovery:
-                return
-            await trio.sleep(FIRST_LOOK)
-            backoff = Backoff()
             while True:
-                began, self._look_wanted = trio.current_time(), trio.Event()
-                self._looks_begun += 1
-                found = await self._look()
-                self._looks_ended = self._looks_begun
-                self._looked.unpark_all()
                 self._start_missing(nursery)
-                if found:
-                    backoff.reset()
-                pause = self._look_interval if found else backoff.next_delay()
-                with trio.move_on_after(pause):
-                    await self._look_wanted.wait()
-                await trio.sleep_until(began + LOOK_PAUSE)
-
-    @property
-    def _look_interval(self) -> float:
-        return self._options.look_interval * (LOOKS_LEFT_OUT if self._demand else 1)
-
-    async def _look(self) -> bool:
-        """Learn from the discovery which servers there are; say whether it answered."""
-        try:
-            servers = await self._discovery.all_servers()
-        except DiscoveryError as error:
-            logger.warning("no list of other servers: %s", error)
-            return False
-        found = {entry.pk: entry.server.address for entry in servers if entry.server}
-        found.pop(self._sk.pk, None)
-        if accepted := self._options.accepted:
-            found = {pk: address for pk, address in found.items() if pk in accepted}
-        self._addresses = found | dict(self._options.configured)
-        self.links.forget_others(self._addresses)
-        return True
+                await self._directory.changed.park()
+                self.links.forget_others(self._directory)
 
     def _start_missing(self, nursery: trio.Nursery) -> None:
         configured = self._options.configured
-        wanted = configured.keys() if self._demand else self._addresses.keys()
+        wanted = set(configured if self._demand else self._directory)
         for pk in sorted(wanted - self._kept, key=lambda pk: pk not in configured):
             if len(self._kept) >= self._options.max_links:
                 logger.warning("more than %d servers: no link with %s", len(self._kept), pk)
@@ -258,9 +186,9 @@ class Peers:
                     await self._wait_for_link(pk, PATIENCE)  # the other one dials
                 if pk in self.links:
                     continue
-                if pk not in self._addresses:
+                if pk not in self._directory:
                     return
-                pause = await self._dial(pk, self._addresses[pk], backoff)
+                pause = await self._dial(pk, self._directory[pk], backoff)
                 await self._wait_for_link(pk, pause)
         finally:
             self._kept.discard(pk)
@@ -272,26 +200,9 @@ class Peers:
 
     async def _find_and_dial(self, pk: PublicKey, backoff: Backoff) -> float:
         """Do as `_dial`, wherever the discovery says that the server is now."""
-        if address := await self._address_of(pk):
+        if address := await self._directory.newest_address(pk):
             return await self._dial(pk, address, backoff)
         return backoff.next_delay()
-
-    async def _address_of(self, pk: PublicKey) -> str | None:
-        """Where a server is, if it is one that there may be a link with."""
-        accepted = self._options.accepted
-        if pk == self._sk.pk or (accepted and pk not in accepted):
-            return None
-        if self._options.from_discovery:
-            try:
-                with trio.fail_after(LOOK_UP_TIME):
-                    entry = await self._discovery.entry(pk)
-            except UnreachableError:
-                return None
-            except (DiscoveryError, trio.TooSlowError) as error:
-                logger.warning("server %s not looked up: %s", pk, error)
-            else:
-                return entry.server.address if entry.server else None
-        return self._addresses.get(pk)
 
     async def _dial(self, pk: PublicKey, address: str, backoff: Backoff) -> float:
         """Have a link from its dial to its end; say in how many seconds to dial again."""

@@ -29,7 +29,8 @@ from dmsg_trio.discovery import Discovery, Registration
 
 from ._admission import Handshakes, OpenRate, TooManyHandshakesError
 from ._metrics import Refusal, Rejection, ServerMetrics
-from ._peers import PeerOptions, Peers
+from ._peer_options import PeerOptions
+from ._peers import Peers
 from ._relay import Relay
 from ._replacements import Replacements, TooManyReplacementsError
 from ._routes import Routes

@@ -20,7 +20,7 @@ from dmsg_trio.discovery.serving import serve_tcp
 
 from ._config import Peer, ServerConfig, load_config, parse_config
 from ._health import is_private, make_app, private_address
-from ._peers import PeerOptions
+from ._peer_options import PeerOptions
 from ._server import Server, ServerOptions
 
 __all__ = ["Peer", "ServerConfig", "load_config", "parse_config", "serve_from_config"]

@@ -12,7 +12,8 @@ from dmsg_trio import SecretKey
 from dmsg_trio._errors import ErrorCode
 from dmsg_trio._wire.objects import PeerAnnounce, SignedObject
 from dmsg_trio.discovery import Entry, MemoryDiscovery
-from dmsg_trio.server._peers import ANNOUNCE_TIMEOUT, CLOCK_TOLERANCE, LOOK_PAUSE, WELCOME_TIME
+from dmsg_trio.server._directory import LOOK_PAUSE, WELCOME_TIME
+from dmsg_trio.server._peers import ANNOUNCE_TIMEOUT, CLOCK_TOLERANCE
 from dmsg_trio.server._replacements import MAX_REPLACEMENTS
 from dmsg_trio.testing import Network
 from tests.entities.mallory import (
