@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY: Final = MAX_ENTRY_SIZE  # bytes, of any request
 MAX_BATCH: Final = 512  # keys in one request for many entries
 BODY_TIMEOUT: Final = 10  # seconds until a body has come in
+STATUS_AGE: Final = 1  # seconds for which a status is told again, so that it costs once
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -53,6 +54,13 @@ class Health:
     dmsg_servers: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class Neighbours:
+    """Servers on the machine of the discovery: where they tell of themselves, for ``/status``."""
+
+    health: tuple[str, ...] = ()
+
+
 class TooMuchError(Refusal):
     """A request over the limit; ``seconds`` until the next one is answered."""
 
@@ -62,11 +70,15 @@ class TooMuchError(Refusal):
 
 
 def make_app(
-    service: DiscoveryService, *, limits: Limits | None = None, health: Health | None = None
+    service: DiscoveryService,
+    *,
+    limits: Limits | None = None,
+    health: Health | None = None,
+    neighbours: Neighbours | None = None,
 ) -> Starlette:
     """Make the ASGI application of a discovery; without ``limits``, all may ask at will."""
     health = health or Health(datetime.now(UTC))
-    api = _Api(service, limits, health)
+    api = _Api(service, limits, health, neighbours or Neighbours())
     base = "/dmsg-discovery"
     table: dict[str, dict[str, Handler]] = {
         f"{base}/entry": {"DELETE": api.withdraw},
@@ -81,6 +93,7 @@ def make_app(
         f"{base}/servers/clients": {"GET": api.clients_by_server},
         f"{base}/server/{{pk}}/clients": {"GET": api.clients_of_server},
         f"{base}/deregister": {"DELETE": api.deregister},
+        f"{base}/status": {"GET": api.status},
         "/health": {"GET": api.health},
     }
     app = Starlette(
@@ -94,10 +107,19 @@ def make_app(
 class _Api:
     """The endpoints: from a request to the service, and from its answer to a response."""
 
-    def __init__(self, service: DiscoveryService, limits: Limits | None, health: Health) -> None:
+    def __init__(
+        self,
+        service: DiscoveryService,
+        limits: Limits | None,
+        health: Health,
+        neighbours: Neighbours,
+    ) -> None:
         self._service = service
         self._limits = limits
         self._health = health
+        self._neighbours = neighbours
+        self._status = b""
+        self._status_until = 0.0
 
     async def publish(self, request: Request) -> Response:
         body = await _read_body(request)
@@ -155,6 +177,13 @@ class _Api:
         await self._service.deregister(texts)
         logger.info("network monitor %s deregistered %d keys", headers["NM-PK"], len(texts))
         return _json(b"null")
+
+    async def status(self, request: Request) -> Response:
+        if not self._status or trio.current_time() >= self._status_until:
+            status = await self._service.status(health=self._neighbours.health)
+            self._status = msgspec.json.encode(status)
+            self._status_until = trio.current_time() + STATUS_AGE
+        return _json(self._status)
 
     async def health(self, request: Request) -> Response:
         answer: dict[str, object] = {

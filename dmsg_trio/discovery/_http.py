@@ -11,12 +11,14 @@ import httpx
 import msgspec
 import trio
 
-from dmsg_trio._errors import ConfigError, DiscoveryError
+from dmsg_trio._errors import ConfigError, DiscoveryError, RemoteProtocolError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._wire.entries import MAX_ENTRY_SIZE, Entry, EntryError
 
 from ._answers import NotOfferedError, printable, refused
+from ._reading import read_untrusted
 from ._rules import NO_SERVERS
+from ._status import DiscoveryStatus
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +143,13 @@ class HttpDiscovery:
             return None
         return found
 
+    async def status(self) -> DiscoveryStatus | None:
+        """Since when all entries stand; None from a discovery of another kind, which does not tell."""
+        try:
+            return await self._decoded("status", DiscoveryStatus, lambda status: status)
+        except NotOfferedError:
+            return None
+
     async def _decoded(
         self,
         path: str,
@@ -197,12 +206,14 @@ class HttpDiscovery:
                 async with self._http.stream(
                     method, url, content=body, headers=request_headers
                 ) as response:
-                    answer = await _read_untrusted(response, url, limit)
+                    answer = await read_untrusted(response, limit)
         except trio.TooSlowError as error:
             raise DiscoveryError(f"{url}: no answer within {REQUEST_TIMEOUT} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = printable(str(error)) or type(error).__name__
             raise DiscoveryError(f"{url}: {reason}") from error
+        except RemoteProtocolError as error:
+            raise DiscoveryError(f"{url}: {error}") from error
         if response.status_code == 200:
             return answer
         text = _message_of(answer)
@@ -214,22 +225,6 @@ class HttpDiscovery:
 
 class _NoServersError(DiscoveryError):
     """The list of servers is empty, which the protocol says with a 404."""
-
-
-async def _read_untrusted(response: httpx.Response, url: str, limit: int) -> bytes:
-    # Raw, since a small packed answer may be a large one.
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise DiscoveryError(f"{url}: the answer is encoded, though nobody asked for that")
-    answer = bytearray()
-    with trio.CancelScope() as enough:
-        async for chunk in response.aiter_raw():
-            answer += chunk
-            if len(answer) > limit:
-                # To leave the loop instead would leave httpx's generators half run.
-                enough.cancel()
-    if len(answer) > limit:
-        raise DiscoveryError(f"{url}: the answer has more than {limit} bytes")
-    return bytes(answer)
 
 
 def _message_of(answer: bytes) -> str:

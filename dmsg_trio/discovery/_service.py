@@ -14,7 +14,8 @@ from dmsg_trio._wire.entries import VISOR, Entry
 
 from . import _rules
 from ._rules import Policy, Refusal
-from ._store import Record, Store, StoreError, StoreFullError
+from ._status import DiscoveryStatus, status_of
+from ._store import Record, Since, Store, StoreError, StoreFullError
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +46,15 @@ class DiscoveryService:
         entry = _rules.read_published(body, self._policy, now)
         if admit is not None:
             admit(entry.pk)
-        record = Record(entry, _rules.expires_at(entry, self._policy, now, short=short))
+        expires_at = _rules.expires_at(entry, self._policy, now, short=short)
         words = ""
 
-        def replace(old: Entry | None) -> Record:
+        def replace(old: Record | None) -> Record:
             nonlocal words
-            words = _rules.check_iteration(old, entry, self._policy)
-            return record
+            words = _rules.check_iteration(old.entry if old else None, entry, self._policy)
+            if old is None:
+                return Record(entry, expires_at, Since.beginning(entry, now))
+            return Record(entry, expires_at, old.since.carried_on(old.entry, entry, now))
 
         try:
             await self._store.update(entry.pk, replace)
@@ -63,8 +66,8 @@ class DiscoveryService:
         """Remove the entry of whoever signed this one."""
         withdrawn = _rules.read_withdrawn(body, self._policy, self._wall_clock())
 
-        def remove(old: Entry | None) -> None:
-            _rules.check_withdrawal(old, withdrawn, self._policy)
+        def remove(old: Record | None) -> None:
+            _rules.check_withdrawal(old.entry if old else None, withdrawn, self._policy)
 
         await self._store.update(withdrawn.pk, remove)
         return _rules.DELETED
@@ -120,6 +123,10 @@ class DiscoveryService:
         """The clients that are reached through one server."""
         clients = await self._store.clients()
         return [entry.pk for entry in clients if pk in entry.delegated_servers]
+
+    async def status(self, *, health: Sequence[str] = ()) -> DiscoveryStatus:
+        """Since when all entries stand; ``health`` is added as it is."""
+        return status_of(await self._store.records(), self._wall_clock(), health=health)
 
     # ---- keeping house ----
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import trio
 from starlette.types import ASGIApp
 
-from ._api import Health, Limits, make_app
+from ._api import Health, Limits, Neighbours, make_app
 from ._limits import RateLimiter
 from ._rules import Policy
 from ._serve import serve_app, serve_tcp, tcp_address
@@ -21,6 +21,7 @@ __all__ = [
     "DiscoveryService",
     "Health",
     "Limits",
+    "Neighbours",
     "Policy",
     "RateLimiter",
     "Store",

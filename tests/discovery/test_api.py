@@ -14,12 +14,19 @@ from trio.testing import MockClock
 
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio.discovery import ClientInfo, Entry, ServerInfo
-from dmsg_trio.discovery._api import BODY_TIMEOUT, MAX_BATCH, MAX_BODY
+from dmsg_trio.discovery._api import BODY_TIMEOUT, MAX_BATCH, MAX_BODY, STATUS_AGE
 from dmsg_trio.discovery._limits import MAX_ASKERS, source_of
 from dmsg_trio.discovery._rules import SERVER_LIFETIME
 from dmsg_trio.discovery._service import CLEANUP_INTERVAL
 from dmsg_trio.discovery._store import MemoryStore, StoreError
-from dmsg_trio.discovery.serving import DiscoveryService, Health, Limits, RateLimiter, make_app
+from dmsg_trio.discovery.serving import (
+    DiscoveryService,
+    Health,
+    Limits,
+    Neighbours,
+    RateLimiter,
+    make_app,
+)
 
 CLIENT, SERVER, OTHER = (SecretKey(bytes([n]) * 32) for n in (1, 2, 3))
 ENTRY = "/dmsg-discovery/entry/"
@@ -58,6 +65,7 @@ class Make(Protocol):
         store: MemoryStore | None = None,
         host: str = "192.0.2.1",
         service: DiscoveryService | None = None,
+        neighbours: Neighbours | None = None,
     ) -> httpx.AsyncClient: ...
 
 
@@ -71,9 +79,10 @@ async def make() -> AsyncIterator[Make]:
         store: MemoryStore | None = None,
         host: str = "192.0.2.1",
         service: DiscoveryService | None = None,
+        neighbours: Neighbours | None = None,
     ) -> httpx.AsyncClient:
         service = service or DiscoveryService(store or MemoryStore(CLOCK), wall_clock=CLOCK)
-        app = make_app(service, limits=limits, health=health)
+        app = make_app(service, limits=limits, health=health, neighbours=neighbours)
         transport = httpx.ASGITransport(app, client=(host, 1234), raise_app_exceptions=False)
         clients.append(httpx.AsyncClient(transport=transport, base_url="http://discovery"))
         return clients[-1]
@@ -128,6 +137,50 @@ async def test_who_is_at_which_server(make: Make) -> None:
         answer = await http.get(f"/dmsg-discovery/server/{pk}/clients")
         assert (answer.status_code, answer.json()) == (200, expected)
     assert (await http.get("/dmsg-discovery/server/xyz/clients")).status_code == 400
+
+
+# ---- our own: since when ----
+
+STATUS = "/dmsg-discovery/status"
+
+
+async def test_the_status_tells_since_when_entries_stand_by_the_discoverys_clock(
+    make: Make,
+) -> None:
+    http = make()
+    for entry in (client(CLIENT, SERVER.pk), server()):
+        await http.post(ENTRY, content=entry.to_json())
+    answer = await http.get(STATUS)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    now = CLOCK.now // 10**9
+    assert answer.json() == {
+        "now": now,
+        "servers": {str(SERVER.pk): now},
+        "clients": {str(CLIENT.pk): {"since": now, "servers": {str(SERVER.pk): now}}},
+        "left_out": 0,
+        "health": [],
+    }
+    assert (await http.post(STATUS)).status_code == 405
+
+
+async def test_the_status_is_worked_out_once_a_second_at_the_most(
+    make: Make, autojump_clock: MockClock
+) -> None:
+    http = make()
+    assert (await http.get(STATUS)).json()["servers"] == {}
+    await http.post(ENTRY, content=server().to_json())
+    assert (await http.get(STATUS)).json()["servers"] == {}
+    await trio.sleep(STATUS_AGE)
+    assert len((await http.get(STATUS)).json()["servers"]) == 1
+
+
+async def test_servers_beside_the_discovery_are_told_where_they_tell_of_themselves(
+    make: Make,
+) -> None:
+    neighbours = Neighbours()
+    http = make(neighbours=neighbours)
+    neighbours.health = ("http://127.0.0.1:8082",)
+    assert (await http.get(STATUS)).json()["health"] == ["http://127.0.0.1:8082"]
 
 
 # ---- entries ----

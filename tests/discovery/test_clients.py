@@ -373,3 +373,38 @@ async def test_of_many_entries_only_what_their_owners_signed_is_taken(ask: Ask) 
     answer = b'{"a":%s,"b":%s,"c":7}' % (client().to_json(), forged.to_json())
     found = await ask(said(answer)).entries([CLIENT.pk, OTHER.pk])
     assert found == {CLIENT.pk: client()}
+
+
+# ---- since when ----
+
+
+async def test_the_status_is_read_as_it_was_told() -> None:
+    app = make_app(DiscoveryService(MemoryStore(CLOCK), Policy(test_mode=True), wall_clock=CLOCK))
+    async with HttpDiscovery("http://d", transport=httpx.ASGITransport(app)) as discovery:
+        await discovery.publish(client())
+        status = await discovery.status()
+    assert status is not None
+    now = CLOCK.now // 10**9
+    assert (status.now, status.servers, list(status.clients)) == (now, {}, [str(CLIENT.pk)])
+    assert status.clients[str(CLIENT.pk)].servers == {str(SERVER.pk): now}
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_discovery_of_another_kind_tells_no_status(ask: Ask, status: int) -> None:
+    assert await ask(said(b"404 page not found\n", status)).status() is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"{}",
+        b'{"now":1,"servers":{"a":-1},"clients":{}}',
+        b'{"now":99999999999999999999,"servers":{},"clients":{}}',
+        b'{"now":1,"servers":{},"clients":{"a":{"since":1}}}',
+        b'{"now":1,"servers":{},"clients":{},"health":[1]}',
+    ],
+)
+async def test_a_status_that_is_none_is_an_error(ask: Ask, content: bytes) -> None:
+    with pytest.raises(DiscoveryError, match=r"^http://liar/dmsg-discovery/status: "):
+        await ask(said(content)).status()

@@ -23,7 +23,7 @@ from dmsg_trio._keys import SecretKey
 from dmsg_trio.discovery import ClientInfo, Entry, HttpDiscovery, ServerInfo
 from dmsg_trio.discovery import _serve as serve_module
 from dmsg_trio.discovery._serve import DRAIN_TIME, MAX_HEAD, REQUEST_TIME, WRITE_TIMEOUT
-from dmsg_trio.discovery._store import MemoryStore, Record
+from dmsg_trio.discovery._store import MemoryStore, Record, Since
 from dmsg_trio.discovery.serving import (
     DiscoveryService,
     Limits,
@@ -156,7 +156,8 @@ async def test_the_recorded_life_of_a_reference_client_is_answered_byte_for_byte
     assert len(exchanges) == 6
     bodies = [answer.partition(b"\n\n")[2] for _, answer in exchanges]
     for known in (bodies[0].removeprefix(b"[").removesuffix(b"]"), bodies[1], bodies[3]):
-        record = Record(Entry.parse_untrusted(known), None)
+        entry = Entry.parse_untrusted(known)
+        record = Record(entry, None, Since.beginning(entry, NOW))
         await store.update(record.entry.pk, lambda _, record=record: record)  # type: ignore[misc]
     app = make_app(DiscoveryService(store, wall_clock=lambda: NOW))
     async with serving(app) as listener:

@@ -3,7 +3,7 @@
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,11 @@ from dmsg_trio.discovery._rules import Refusal
 from dmsg_trio.discovery._store import (
     MemoryStore,
     Record,
+    Since,
     Store,
     StoreError,
     StoreFullError,
+    _sqlite,
     default_store_path,
     open_store,
 )
@@ -60,8 +62,12 @@ def server() -> Entry:
     return Entry(pk=SERVER.pk, timestamp=1, server=info).signed(SERVER)
 
 
+def record_of(entry: Entry, expires_at: int | None = None) -> Record:
+    return Record(entry, expires_at, Since.beginning(entry, 1000))
+
+
 async def put(store: Store, entry: Entry, expires_at: int | None = None) -> None:
-    await store.update(entry.pk, lambda old: Record(entry, expires_at))
+    await store.update(entry.pk, lambda old: record_of(entry, expires_at))
 
 
 # ---- both ----
@@ -74,6 +80,7 @@ async def test_entries_are_found_by_key_and_by_kind(store: Store) -> None:
     assert await store.get(CLIENT.pk) == client()
     assert await store.clients() == [client()]
     assert await store.servers() == [server()]
+    assert await store.records() == [record_of(server()), record_of(client())], "servers first"
 
 
 async def test_an_entry_that_changes_its_kind_is_listed_as_the_new_one_alone(store: Store) -> None:
@@ -84,16 +91,16 @@ async def test_an_entry_that_changes_its_kind_is_listed_as_the_new_one_alone(sto
 
 
 async def test_an_update_sees_what_stands_and_may_remove_it(store: Store) -> None:
-    seen: list[Entry | None] = []
+    seen: list[Record | None] = []
     await put(store, client())
     await store.update(CLIENT.pk, seen.append)
     await store.update(CLIENT.pk, seen.append)
-    assert seen == [client(), None]
+    assert seen == [record_of(client()), None]
     assert await store.get(CLIENT.pk) is None
 
 
 async def test_an_update_that_refuses_leaves_all_as_it_is(store: Store) -> None:
-    def refuse(old: Entry | None) -> Record | None:
+    def refuse(old: Record | None) -> Record | None:
         raise Refusal(422, "no")
 
     await put(store, client())
@@ -103,8 +110,8 @@ async def test_an_update_that_refuses_leaves_all_as_it_is(store: Store) -> None:
 
 
 async def test_of_many_updates_at_once_each_sees_the_one_before(store: Store) -> None:
-    def one_on(old: Entry | None) -> Record:
-        return Record(client(old.sequence + 1 if old else 0), None)
+    def one_on(old: Record | None) -> Record:
+        return record_of(client(old.entry.sequence + 1 if old else 0))
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
@@ -123,7 +130,8 @@ async def test_an_expired_entry_is_not_there_and_then_forgotten(store: Store, cl
     clock.now = 1010
     assert await store.get(CLIENT.pk) is None
     assert await store.clients() == []
-    seen: list[Entry | None] = []
+    assert await store.records() == [record_of(server())]
+    seen: list[Record | None] = []
     await store.update(CLIENT.pk, seen.append)
     assert seen == [None]
     await put(store, client(), expires_at=1010)
@@ -162,15 +170,95 @@ async def test_entries_are_still_there_after_the_store_was_closed(
         assert await store.servers() == []
 
 
+async def test_since_when_an_entry_stands_is_known_after_the_store_was_closed(
+    tmp_path: Path, clock: Clock
+) -> None:
+    url = f"sqlite:{tmp_path / 'entries'}"
+    long_ago = Record(client(), None, Since(client=7, delegated=(8,)))
+    async with open_store(url, clock) as store:
+        await store.update(CLIENT.pk, lambda old: long_ago)
+    for _ in range(2):
+        async with open_store(url, clock) as store:
+            assert await store.records() == [long_ago]
+
+
+def write_as_version_1(path: Path, *entries: Entry) -> None:
+    """Write a file as this program did before it knew since when an entry stands."""
+    database = sqlite3.connect(path)
+    with database:
+        database.execute(
+            "CREATE TABLE entries (pk BLOB PRIMARY KEY, json BLOB NOT NULL, expires_at INTEGER)"
+            " WITHOUT ROWID"
+        )
+        rows = [(entry.pk.raw, entry.to_json(), 5000) for entry in entries]
+        database.executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+
+
+async def test_entries_of_an_older_file_stand_since_their_owners_last_wrote(
+    tmp_path: Path, clock: Clock
+) -> None:
+    path = tmp_path / "entries"
+    fast = replace(server(), timestamp=clock.now + 1).signed(SERVER)
+    write_as_version_1(path, client(), fast)
+    since = {CLIENT.pk: Since(client=1, delegated=(1,)), SERVER.pk: Since(server=clock.now)}
+    for _ in range(2):  # the file is a new one from then on
+        async with open_store(f"sqlite:{path}", clock) as store:
+            assert await store.get(CLIENT.pk) == client()
+            assert {each.entry.pk: each.since for each in await store.records()} == since
+    async with open_store(f"sqlite:{path}", clock) as store:
+        await store.update(
+            CLIENT.pk,
+            lambda old: replace(old, entry=client(1)) if old else pytest.fail("not there"),
+        )
+    clock.now += 1
+    async with open_store(f"sqlite:{path}", clock) as store:
+        [record] = [each for each in await store.records() if each.entry.client]
+        assert record == Record(client(1), 5000, since[CLIENT.pk])
+
+
+async def test_an_older_file_is_brought_up_to_date_wholly_or_not_at_all(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "entries"
+    write_as_version_1(path, client())
+    with monkeypatch.context() as patch:
+        patch.setattr(_sqlite, "_SCHEMA", "nonsense")  # which comes after the new column
+        with pytest.raises(ConfigError, match="syntax error"):
+            async with open_store(f"sqlite:{path}", clock):
+                pytest.fail("opened a file that is neither old nor new")
+    async with open_store(f"sqlite:{path}", clock) as store:
+        assert await store.get(CLIENT.pk) == client()
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[", b'{"server":5}', b'{"client":"x"}', b'{"client":5,"delegated":[5,6]}']
+)
+async def test_a_since_that_is_not_of_the_entry_is_as_good_as_none(
+    tmp_path: Path, clock: Clock, text: bytes
+) -> None:
+    path = tmp_path / "entries"
+    async with open_store(f"sqlite:{path}", clock) as store:
+        await put(store, client())
+    database = sqlite3.connect(path)
+    with database:
+        database.execute("UPDATE entries SET since = ?", (text,))
+    database.close()
+    async with open_store(f"sqlite:{path}", clock) as store:
+        assert await store.records() == [Record(client(), None, Since.beginning(client(), 1))]
+
+
 KILLED = """
 import os, signal, sys, trio
 from dmsg_trio._wire.entries import Entry
-from dmsg_trio.discovery._store import Record, open_store
+from dmsg_trio.discovery._store import Record, Since, open_store
 
 async def main():
     async with open_store(sys.argv[1], lambda: 0) as store:
         entry = Entry.parse_untrusted(sys.argv[2].encode())
-        await store.update(entry.pk, lambda old: Record(entry, None))
+        record = Record(entry, None, Since.beginning(entry, 1000))
+        await store.update(entry.pk, lambda old: record)
         os.kill(os.getpid(), signal.SIGKILL)
 
 trio.run(main)
@@ -221,7 +309,7 @@ async def test_a_file_that_is_no_store_is_said_to_be_none(tmp_path: Path, clock:
     newer = sqlite3.connect(tmp_path / "newer")
     newer.execute("PRAGMA user_version = 9")
     newer.close()
-    with pytest.raises(ConfigError, match="version 9, not 1"):
+    with pytest.raises(ConfigError, match="version 9, not 2"):
         async with open_store(f"sqlite:{tmp_path / 'newer'}", clock):
             pytest.fail("opened a store of the future")
 

@@ -12,12 +12,14 @@ from dmsg_trio._errors import ConfigError
 
 from ._base import Change, Record, Store, StoreError, StoreFullError
 from ._memory import MemoryStore
+from ._since import Since
 from ._sqlite import SqliteStore, open_sqlite_store
 
 __all__ = [
     "Change",
     "MemoryStore",
     "Record",
+    "Since",
     "SqliteStore",
     "Store",
     "StoreError",

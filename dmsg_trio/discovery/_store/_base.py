@@ -10,6 +10,8 @@ from dmsg_trio._errors import DiscoveryError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._wire.entries import Entry
 
+from ._since import Since
+
 
 class StoreError(DiscoveryError):
     """The store failed: its file, its disk, its size."""
@@ -21,18 +23,22 @@ class StoreFullError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An entry and when it is forgotten, in nanoseconds since 1970; ``None`` is never."""
+    """An entry, when it is forgotten, and since when it says what it says.
+
+    Times are nanoseconds since 1970; ``expires_at`` may be None for never.
+    """
 
     entry: Entry
     expires_at: int | None
+    since: Since
 
     def is_expired(self, now: int) -> bool:
         """Whether its time is over."""
         return self.expires_at is not None and self.expires_at <= now
 
 
-Change = Callable[[Entry | None], Record | None]
-"""Decides what takes the place of an entry; ``None`` for nothing. It may refuse by raising."""
+Change = Callable[[Record | None], Record | None]
+"""Decides what takes the place of a record; ``None`` for nothing. It may refuse by raising."""
 
 
 class Store(Protocol):
@@ -43,7 +49,7 @@ class Store(Protocol):
         ...
 
     async def update(self, pk: PublicKey, change: Change) -> None:
-        """Put what ``change`` makes of a key's entry in its place, with nobody in between.
+        """Put what ``change`` makes of a key's record in its place, with nobody in between.
 
         A store may call ``change`` again if somebody was. What it raises leaves all as it is.
         """
@@ -55,6 +61,10 @@ class Store(Protocol):
 
     async def clients(self) -> list[Entry]:
         """All entries of clients."""
+        ...
+
+    async def records(self) -> list[Record]:
+        """All records, those of servers first."""
         ...
 
     async def remove_expired(self) -> int:

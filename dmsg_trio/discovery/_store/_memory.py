@@ -39,10 +39,11 @@ class MemoryStore:
     async def get(self, pk: PublicKey) -> Entry | None:
         """The entry of a key, if there is one."""
         await trio.lowlevel.checkpoint()
-        return self.look_up(pk)
+        record = self.look_up(pk)
+        return record.entry if record else None
 
     async def update(self, pk: PublicKey, change: Change) -> None:
-        """Put what ``change`` makes of a key's entry in its place."""
+        """Put what ``change`` makes of a key's record in its place."""
         await trio.lowlevel.checkpoint()
         record = change(self.look_up(pk))
         self.check_room(pk, record)
@@ -51,12 +52,17 @@ class MemoryStore:
     async def servers(self) -> list[Entry]:
         """All entries of servers."""
         await trio.lowlevel.checkpoint()
-        return self._living(self._servers)
+        return [record.entry for record in self._living(self._servers)]
 
     async def clients(self) -> list[Entry]:
         """All entries of clients."""
         await trio.lowlevel.checkpoint()
-        return self._living(self._clients)
+        return [record.entry for record in self._living(self._clients)]
+
+    async def records(self) -> list[Record]:
+        """All records, those of servers first."""
+        await trio.lowlevel.checkpoint()
+        return self._living(self._servers | self._clients)
 
     async def remove_expired(self) -> int:
         """Forget expired entries, and say how many."""
@@ -69,10 +75,10 @@ class MemoryStore:
 
     # ---- its parts, without waiting ----
 
-    def look_up(self, pk: PublicKey) -> Entry | None:
-        """The entry of a key that has not expired."""
+    def look_up(self, pk: PublicKey) -> Record | None:
+        """The record of a key that has not expired."""
         record = self._records.get(pk)
-        return None if record is None or record.is_expired(self._wall_clock()) else record.entry
+        return None if record is None or record.is_expired(self._wall_clock()) else record
 
     def check_room(self, pk: PublicKey, record: Record | None) -> None:
         """Raise `StoreFullError` if there is no room for what would be put."""
@@ -100,10 +106,10 @@ class MemoryStore:
         if record.entry.client is not None:
             self._clients[pk] = None
 
-    def _living(self, pks: Iterable[PublicKey]) -> list[Entry]:
+    def _living(self, pks: Iterable[PublicKey]) -> list[Record]:
         now = self._wall_clock()
         records = [self._records[pk] for pk in pks]
-        return [record.entry for record in records if not record.is_expired(now)]
+        return [record for record in records if not record.is_expired(now)]
 
 
 def _size(record: Record) -> int:
