@@ -26,13 +26,16 @@ from dmsg_trio.discovery import HttpDiscovery
 from dmsg_trio.discovery.serving import (
     DiscoveryService,
     Health,
+    Neighbours,
     Policy,
     make_app,
     open_store,
     serve_app,
     serve_discovery,
+    serve_tcp,
 )
 from dmsg_trio.server import Server, ServerOptions
+from dmsg_trio.server._health import make_app as make_health_app
 
 from ._options import AsJson, ToolLogOptions, spread
 from ._run import program, run
@@ -68,18 +71,30 @@ def up(
 
 
 @dataclass(frozen=True, slots=True)
+class Relay:
+    """One of the servers, and where it is."""
+
+    server: Server
+    address: str
+    health: str  # the URL at which it tells of itself
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """What runs."""
 
     discovery: str
-    servers: Sequence[tuple[PublicKey, str]]
+    relays: Sequence[Relay]
     client: PublicKey
 
     def as_json(self) -> str:
         """One object, for programs."""
         report = {
             "discovery": self.discovery,
-            "servers": [{"pk": str(pk), "address": address} for pk, address in self.servers],
+            "servers": [
+                {"pk": str(each.server.pk), "address": each.address, "health": each.health}
+                for each in self.relays
+            ],
             "client": str(self.client),
             "http": f"{self.client}:{HTTP_PORT}",
             "echo": f"{self.client}:{ECHO_PORT}",
@@ -90,7 +105,7 @@ class Ready:
         """The same for people, with lines to paste."""
         lines = ["A dmsg network is up.", ""]
         lines.append(f"  discovery  {self.discovery}")
-        lines += [f"  server     {pk}  at {address}" for pk, address in self.servers]
+        lines += [f"  server     {each.server.pk}  at {each.address}" for each in self.relays]
         lines.append(f"  client     {self.client}")
         lines.append(f"             port {HTTP_PORT}: a web page, port {ECHO_PORT}: an echo")
         option = ""
@@ -112,47 +127,54 @@ class Ready:
 
 
 async def _run_network(port: int, servers: int, store: str, *, as_json: bool) -> None:
+    neighbours = Neighbours()
     async with trio.open_nursery() as nursery:
-        url, discovery = await nursery.start(_serve_discovery, port, store)
+        url, discovery = await nursery.start(_serve_discovery, port, store, neighbours)
         discovery.shield = True  # until the others have taken their entries back
         try:
-            await _run_parties(url, servers, as_json=as_json)
+            await _run_parties(url, servers, neighbours, as_json=as_json)
         finally:
             discovery.cancel()
 
 
-async def _run_parties(url: str, servers: int, *, as_json: bool) -> None:
+async def _run_parties(url: str, servers: int, neighbours: Neighbours, *, as_json: bool) -> None:
     async with trio.open_nursery() as nursery:
-        running = [await nursery.start(_serve_relay, url) for _ in range(servers)]
-        for server, _ in running:
-            await server.registration.done.wait()
+        relays: list[Relay] = [await nursery.start(_serve_relay, url) for _ in range(servers)]
+        # So that `dmsg status` can show their links without being told where to ask.
+        neighbours.health = tuple(each.health for each in relays)
+        for each in relays:
+            await each.server.registration.done.wait()
         pk = await nursery.start(_serve_client, url)
-        ready = Ready(url, [(server.pk, address) for server, address in running], pk)
+        ready = Ready(url, relays, pk)
         print(ready.as_json() if as_json else ready.as_text(), flush=True)
 
 
 async def _serve_discovery(
-    port: int, store_url: str, *, task_status: trio.TaskStatus[tuple[str, trio.CancelScope]]
+    port: int,
+    store_url: str,
+    neighbours: Neighbours,
+    *,
+    task_status: trio.TaskStatus[tuple[str, trio.CancelScope]],
 ) -> None:
     listeners = await _listen(f"127.0.0.1:{port}")
     with trio.CancelScope() as scope:
         async with open_store(store_url, time.time_ns) as store, trio.open_nursery() as nursery:
             service = DiscoveryService(store, Policy(test_mode=True))
-            page = make_app(service, limits=None, health=Health(datetime.now(tz=UTC)))
+            health = Health(datetime.now(tz=UTC))
+            page = make_app(service, limits=None, health=health, neighbours=neighbours)
             await nursery.start(serve_discovery, service, page, listeners)
             task_status.started((f"http://{_place(listeners)}", scope))
 
 
-async def _serve_relay(
-    discovery_url: str, *, task_status: trio.TaskStatus[tuple[Server, str]]
-) -> None:
-    listeners = await _listen("127.0.0.1:0")
+async def _serve_relay(discovery_url: str, *, task_status: trio.TaskStatus[Relay]) -> None:
+    listeners, endpoint = await _listen("127.0.0.1:0"), await _listen("127.0.0.1:0")
     address = _place(listeners)
     async with HttpDiscovery(discovery_url) as discovery, trio.open_nursery() as nursery:
         options = ServerOptions(public_address=address)
         server = Server(SecretKey.generate(), discovery=discovery, options=options)
         await nursery.start(server.serve, listeners)
-        task_status.started((server, address))
+        await nursery.start(serve_tcp, make_health_app(server), endpoint)
+        task_status.started(Relay(server, address, f"http://{_place(endpoint)}"))
 
 
 async def _serve_client(discovery_url: str, *, task_status: trio.TaskStatus[PublicKey]) -> None:

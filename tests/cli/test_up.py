@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from dmsg_trio import PublicKey
+from dmsg_trio.cli._health import ask_all
+from dmsg_trio.discovery import HttpDiscovery
 from tests.cli.running import DMSG, PATIENCE, command, dmsg, environment, line_of, network
 
 STARTUP = 3  # seconds that a person waits gladly, on a machine that has nothing else to do
@@ -95,6 +97,17 @@ async def test_the_lines_that_it_prints_work_when_they_are_pasted() -> None:
     assert outputs[2] == b"hello\n"
     assert outputs[3].startswith(b"HTTP/1.1 200")
     assert b"It works" in outputs[3]
+
+
+async def test_each_server_tells_of_itself_and_the_discovery_where_on_this_machine_alone() -> None:
+    async with network("--servers", "3") as up, HttpDiscovery(up.ready.discovery) as discovery:
+        status = await discovery.status()
+        assert status is not None
+        assert all(url.startswith("http://127.0.0.1:") for url in status.health)
+        told = [each.public_key for each in await ask_all(status.health)]
+        assert told == [server.pk for server in up.ready.servers]
+        entry = await discovery.entry(PublicKey.parse(told[0]))
+        assert b"health" not in entry.to_json(), "what is signed says nothing of it"
 
 
 async def test_a_port_in_use_is_one_clear_line() -> None:
