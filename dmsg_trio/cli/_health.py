@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -10,12 +11,17 @@ import httpx
 import msgspec
 import trio
 
-from dmsg_trio._errors import ConfigError
+from dmsg_trio._errors import ConfigError, RemoteProtocolError
+from dmsg_trio.discovery._reading import read_untrusted
 
+from ._numbers import age, count, size
 from ._run import one_line, printable
 
 TIMEOUT: Final = 5  # seconds for one endpoint
 MAX_SIZE: Final = 1024 * 1024  # bytes of an answer; 512 links have 150 kB
+MAX_NEARBY: Final = 64  # endpoints taken from a discovery; `dmsg up` has no more servers
+
+_HEADERS: Final = {"Accept-Encoding": "identity"}
 
 
 # The members of the reference's servers are there, and those that only ours have are missing then.
@@ -33,14 +39,13 @@ class LinkHealth:
     sent_bytes: int = 0
     reconnects: int = 0
 
-    def lines(self) -> Iterator[str]:
-        """Show the link: the key of the other server, and how it is."""
+    def words(self) -> str:
+        """Say how the link is."""
         traffic = f"{size(self.received_bytes)} in, {size(self.sent_bytes)} out"
         streams = count(self.streams, "stream")
         again = f", {count(self.reconnects, 'reconnect')}" if self.reconnects else ""
         state = f"{printable(self.state)} for {age(self.age_seconds)}"
-        yield f"  link    {printable(self.public_key)}"
-        yield f"          {state}, {self.round_trip_ms:.1f} ms, {streams}, {traffic}{again}"
+        return f"{state}, {self.round_trip_ms:.1f} ms, {streams}, {traffic}{again}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,29 +71,57 @@ class ServerHealth:
     servers_missing: list[str] = field(default_factory=list)
     contested_keys: list[ContestedKey] = field(default_factory=list)
 
-    def lines(self) -> Iterator[str]:
-        """Show it, below the server that it is of."""
+    def words(self) -> str:
+        """Say how busy the server is."""
         state = ", draining" if self.draining else ""
         sessions, streams = count(self.sessions, "session"), count(self.streams, "stream")
-        since = printable(self.started_at) or "?"
-        yield f"        since {since}, {sessions}, {streams}{state}"
-        for link in self.links:
-            yield from link.lines()
-        for pk in self.servers_missing:
-            yield f"  no link {printable(pk)}"
-        for key in self.contested_keys:
-            yield f"  twice   {printable(key.public_key)}"
-            often = count(key.replacements, "change")
-            yield f"          two programs seem to have this key: {often} within 10 minutes"
+        return f"{sessions}, {streams}, started {printable(self.started_at) or '?'}{state}"
+
+
+# ---- which ones to ask ----
+
+
+def named(given: Sequence[str]) -> list[str]:
+    """The endpoints that a person names; each word may be several with commas between them."""
+    urls = [url.strip() for word in given for url in word.split(",") if url.strip()]
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"--health, DMSG_HEALTH: a URL begins with http:// or https://, not {url!r}"
+            )
+    return urls
+
+
+def nearby(discovery: str, told: Sequence[str]) -> list[str]:
+    """The endpoints that a discovery on this machine tells of, if they are on it as well.
+
+    Nobody from elsewhere is to make us ask what listens here, or anywhere.
+    """
+    if not _is_here(discovery):
+        return []
+    return [url for url in told[:MAX_NEARBY] if _is_here(url)]
+
+
+def _is_here(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+        if parsed.scheme not in ("http", "https"):
+            return False
+        return parsed.host == "localhost" or ipaddress.ip_address(parsed.host).is_loopback
+    except (httpx.InvalidURL, ValueError):
+        return False
+
+
+# ---- asking ----
 
 
 async def ask_all(urls: Sequence[str]) -> list[ServerHealth]:
     """Ask all endpoints at once; in the order of their URLs."""
     answers: dict[str, ServerHealth] = {}
-    for url in urls:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"--health: a URL begins with http:// or https://, not {url!r}")
-    async with httpx.AsyncClient(timeout=TIMEOUT) as http, trio.open_nursery() as nursery:
+    async with (
+        httpx.AsyncClient(timeout=TIMEOUT, headers=_HEADERS) as http,
+        trio.open_nursery() as nursery,
+    ):
 
         async def ask(url: str) -> None:
             answers[url] = await _ask(http, url)
@@ -102,49 +135,13 @@ async def _ask(http: httpx.AsyncClient, url: str) -> ServerHealth:
     path = "" if url.rstrip("/").endswith("/health") else "/health"
     try:
         with trio.fail_after(TIMEOUT):
-            body = await _read_untrusted(http, url.rstrip("/") + path)
+            async with http.stream("GET", url.rstrip("/") + path) as response:
+                response.raise_for_status()
+                body = await read_untrusted(response, MAX_SIZE)
         return replace(msgspec.json.decode(body, type=ServerHealth), url=url, error="")
     except trio.TooSlowError:
         return ServerHealth(url=url, error=f"no answer within {TIMEOUT} s")
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
+    except (
+        httpx.HTTPError, httpx.InvalidURL, RemoteProtocolError, ValueError, RecursionError,
+    ) as error:  # fmt: skip
         return ServerHealth(url=url, error=one_line(str(error)) or type(error).__name__)
-
-
-async def _read_untrusted(http: httpx.AsyncClient, url: str) -> bytes:
-    body = bytearray()
-    async with http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
-        response.raise_for_status()
-        with trio.CancelScope() as enough:
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_SIZE:
-                    # To leave the loop instead would leave httpx's generators half run.
-                    enough.cancel()
-    if len(body) > MAX_SIZE:
-        raise ValueError(f"the answer has more than {MAX_SIZE} bytes")
-    return bytes(body)
-
-
-# ---- numbers for people ----
-
-
-def count(number: int, what: str) -> str:
-    """Say how many: ``1 stream``, ``2 streams``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def age(seconds: float) -> str:
-    """Say how long in three characters or a few more: ``9s``, ``59m``, ``23h``, ``400d``."""
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= length:
-            return f"{seconds // length:.0f}{unit}"
-    return f"{max(0.0, seconds):.0f}s"
-
-
-def size(number: float) -> str:
-    """Say how many bytes: ``812 B``, ``48.2 kB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
