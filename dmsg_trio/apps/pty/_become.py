@@ -11,39 +11,23 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
+import marshal
 import os
 import signal
 import sys
 import termios
-from typing import Final, TypedDict
+
+# Not by `typing`, as nothing here that takes long to import: a start waits for it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from ._plan import Plan, User
 
 PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h
 READY: Final = b"+"  # all is done but the exec
 TERMINAL_MODE: Final = 0o620  # its group is "tty": whose programs may write messages to it
 TERMINAL_MODE_WITHOUT_GROUP: Final = 0o600
-
-
-class User(TypedDict):
-    """Whom to become; the group of terminals is -1 where there is none."""
-
-    name: str
-    uid: int
-    gid: int
-    terminals_gid: int
-
-
-class Plan(TypedDict):
-    """What to become: everything is decided before, by the host."""
-
-    argv: list[str]
-    executable: str
-    environment: dict[str, str]
-    directory: str | None
-    home: str
-    user: User | None
-    terminal: bool
-    no_new_privileges: bool
 
 
 class _Failure(Exception):
@@ -62,8 +46,14 @@ def main() -> None:
         os.write(channel, READY)
         _exec(plan["executable"], plan["argv"], plan["environment"])
     except _Failure as failure:
-        os.write(channel, f"{failure.number} {failure}".encode(errors="replace"))
+        _tell(channel, failure)
+    except OSError as error:
+        _tell(channel, _failed("start", error))
     os._exit(127)
+
+
+def _tell(channel: int, failure: _Failure) -> None:
+    os.write(channel, f"{failure.number} {failure}".encode(errors="replace"))
 
 
 def _read_plan(channel: int) -> Plan:
@@ -72,7 +62,8 @@ def _read_plan(channel: int) -> Plan:
         pieces.append(piece)
     if not pieces:
         os._exit(127)  # the host gave up
-    plan: Plan = json.loads(b"".join(pieces))
+    # The host runs the same interpreter, and nobody else has the other end.
+    plan: Plan = marshal.loads(b"".join(pieces))  # noqa: S302
     return plan
 
 

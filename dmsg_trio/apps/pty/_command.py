@@ -67,14 +67,23 @@ class Command:
 
     def __post_init__(self) -> None:
         words = [*self.argv, *self.environment, *self.environment.values(), self.argv0 or ""]
-        if any("\0" in word for word in words):
-            raise StartError("a zero byte in the command or its environment")
+        for word in (*words, str(self.directory)):
+            if "\0" in word or not _is_bytes(word):
+                raise StartError(f"{word!r}: not a word that a command can be given")
         if any("=" in name or not name for name in self.environment):
             raise StartError("a variable of the environment has no name, or one with =")
         if self.argv and not self.argv[0]:
             raise StartError("the command's name is empty")
         if self.no_new_privileges and sys.platform != "linux":
             raise StartError("no-new-privileges is of Linux only")
+
+
+def _is_bytes(word: str) -> bool:
+    try:
+        word.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import grp
-import json
+import marshal
 import os
 import socket
 import subprocess
@@ -18,6 +18,7 @@ import trio
 
 from . import _become
 from ._command import Account, Command, StartError
+from ._plan import Plan, User
 
 STARTS_AT_ONCE: Final = 8  # of interpreters that become commands: each is a burst of work
 START_TIMEOUT: Final = 20  # seconds until the command runs; homes can be far away
@@ -76,7 +77,7 @@ async def become(channel: trio.SocketStream, plan: bytes) -> None:
 def _spawn(
     command: Command, files: tuple[int, int, int], channel: int, *, terminal: bool
 ) -> tuple[subprocess.Popen[bytes], bytes]:
-    plan = json.dumps(_plan(command, terminal=terminal)).encode()
+    plan = marshal.dumps(_plan(command, terminal=terminal))  # type: ignore[arg-type]  # a dict
     helper = (sys.executable, "-I", "-S", "-X", "utf8", str(_HELPER), str(channel))
     stdin, stdout, stderr = files
     try:
@@ -93,7 +94,7 @@ def _spawn(
     return process, plan
 
 
-def _plan(command: Command, *, terminal: bool) -> _become.Plan:
+def _plan(command: Command, *, terminal: bool) -> Plan:
     account = Account.find(command.user)
     executable = command.argv[0] if command.argv else account.shell
     name = executable if command.argv else f"-{Path(account.shell).name}"
@@ -109,7 +110,7 @@ def _plan(command: Command, *, terminal: bool) -> _become.Plan:
     }
 
 
-def _user_to_become(account: Account) -> _become.User | None:
+def _user_to_become(account: Account) -> User | None:
     if os.geteuid() != 0:
         if account.uid == os.geteuid():
             return None
