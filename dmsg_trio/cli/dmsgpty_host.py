@@ -1,0 +1,282 @@
+"""dmsgpty-host: shells on this machine, for the keys on its allow list."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import signal
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from dmsg_trio._errors import ConfigError
+from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio.apps.pty._config import (
+    ENV_PREFIX,
+    MAX_CONFIG_SIZE,
+    PTY_PORT,
+    HostConfig,
+    Source,
+    allowed_in,
+    form_of_config,
+    from_bytes,
+    from_environment,
+    from_file,
+    from_flags,
+    host_config,
+)
+
+from ._options import KeyOptions, LogOptions, spread
+from ._run import call, program, run
+
+CONFIG: Final = "./config.json"  # where the reference looks
+
+logger = logging.getLogger("dmsg_trio.pty")
+
+app = program()
+
+
+def main() -> NoReturn:
+    """Run the command, as the console script and ``python -m`` do."""
+    call(partial(app, prog_name="dmsgpty-host"))
+
+
+EnvPrefix = Annotated[
+    str, typer.Option("--envprefix", help="What the names of the variables begin with.")
+]
+
+
+# ---- the host ----
+
+
+@app.callback(invoke_without_command=True)
+@spread
+def dmsgpty_host(
+    context: typer.Context,
+    *,
+    confpath: Annotated[
+        str, typer.Option("--confpath", "-c", help="The configuration; '' is none.")
+    ] = CONFIG,
+    confstdin: Annotated[
+        bool, typer.Option("--confstdin", help="Read a configuration from standard input, too.")
+    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            "--wl",
+            metavar="PK",
+            help="A key that may enter while this host runs; again for more, or with commas.",
+        ),
+    ] = None,
+    dmsgdisc: Annotated[
+        str | None, typer.Option(help="URL of the discovery.", show_default=False)
+    ] = None,
+    dmsgsessions: Annotated[
+        int | None, typer.Option(help="How many servers to be at; 0 is all of them.  [default: 1]")
+    ] = None,
+    dmsgport: Annotated[
+        int | None, typer.Option(help="The dmsg port to listen on.  [default: 22]")
+    ] = None,
+    clinet: Annotated[
+        str | None, typer.Option(help="Of the local socket: unix or tcp.  [default: unix]")
+    ] = None,
+    cliaddr: Annotated[
+        str | None,
+        typer.Option(help="Where the local socket is.  [default: dmsgpty.sock in $TMPDIR or /tmp]"),
+    ] = None,
+    envprefix: EnvPrefix = ENV_PREFIX,
+    user: Annotated[str | None, typer.Option(help="Run shells as this user; needs root.")] = None,
+    no_new_privileges: Annotated[
+        bool, typer.Option("--no-new-privileges", help="Let no command gain any: no sudo, no su.")
+    ] = False,
+    shell: Annotated[
+        str | None, typer.Option(help="The shell to run, if not the user's login shell.")
+    ] = None,
+    audit_log: Annotated[
+        str | None, typer.Option(help="File that tells who ran what; the log without it.")
+    ] = None,
+    keys: KeyOptions,
+    log: LogOptions,
+) -> None:
+    """Give shells on this machine to the keys on its allow list, until SIGTERM or SIGINT.
+
+    SIGHUP reads the allow list again. A flag counts over a variable, and that over the file.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    flags = {
+        "dmsgdisc": dmsgdisc,
+        "dmsgsessions": dmsgsessions,
+        "dmsgport": dmsgport,
+        "clinet": clinet,
+        "cliaddr": cliaddr,
+        "user": user,
+        "no_new_privileges": no_new_privileges,
+        "shell": shell,
+        "audit_log": audit_log,
+    }
+    given = [] if not confstdin else [_standard_input(keys)]
+    path = _path(confpath, optional=confstdin)
+    config = host_config(
+        [
+            *given,
+            *([from_file(path)] if path is not None and path.exists() else []),
+            from_environment(os.environ, envprefix),
+            from_flags(flags),
+        ],
+        key=keys.secret_key(),
+        allow_file=path,
+        allowed=(*_allowed(allow or []), *(pk for each in given for pk in allowed_in(each))),
+    )
+    log.set_up()
+    _check_rights(config.options.user)
+    run(partial(serve, config), service=True)
+
+
+def _standard_input(keys: KeyOptions) -> Source:
+    if keys.key_stdin or str(keys.key_file) == "-":
+        raise ConfigError("standard input cannot be both the configuration and the key")
+    return from_bytes(sys.stdin.buffer.read(MAX_CONFIG_SIZE + 1), "standard input")
+
+
+def _path(confpath: str, *, optional: bool) -> Path | None:
+    """Find the file, which may be missing if it was not named or is not needed."""
+    if not confpath:
+        return None
+    path = Path(confpath)
+    if not path.exists() and confpath != CONFIG and not optional:
+        raise ConfigError(
+            f"cannot read {path}: No such file or directory; 'dmsgpty-host confgen' makes one"
+        )
+    return path
+
+
+def _allowed(options: list[str]) -> tuple[PublicKey, ...]:
+    texts = [text.strip() for option in options for text in option.split(",") if text.strip()]
+    try:
+        return tuple(PublicKey.parse(text) for text in texts)
+    except ValueError as error:
+        raise ConfigError(f"--allow: {error}") from None
+
+
+def _check_rights(user: str | None) -> None:
+    """Say now that shells of another user cannot be had, and not to the first who wants one."""
+    if user and os.geteuid() not in (0, pwd.getpwnam(user).pw_uid):
+        raise ConfigError(f"user: only root can run shells as {user}")
+    if not user and os.geteuid() == 0:
+        logger.warning("shells run as root: --user names somebody who may do less")
+
+
+async def serve(config: HostConfig) -> None:
+    """Be a host until cancelled."""
+    import trio
+
+    from dmsg_trio.apps.pty._allow import AllowList
+    from dmsg_trio.apps.pty._audit import Audit
+    from dmsg_trio.apps.pty._host import serve_host
+    from dmsg_trio.client import open_client
+
+    async def reload_on_signal(
+        *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            task_status.started()
+            async for _ in signals:
+                allow.reload()
+                logger.info("SIGHUP: %d keys may enter", len(allow.keys))
+
+    for warning in config.warnings:
+        logger.warning("%s", warning)
+    allow = AllowList(config.allow_file, given=config.allowed)
+    audit = Audit(config.audit_log)
+    try:
+        async with (
+            open_client(
+                config.secret_key,
+                discovery=config.discovery,
+                min_sessions=config.min_sessions,
+                wait=False,
+            ) as client,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(reload_on_signal)
+            await nursery.start(allow.watch)
+            await nursery.start(serve_host, client, config.options, allow, audit)
+            print(welcome(config, allow.keys), flush=True)
+            await client.wait_registered()
+            logger.info("registered at %s", config.discovery)
+    finally:
+        audit.close()
+
+
+def welcome(config: HostConfig, allowed: tuple[PublicKey, ...]) -> str:
+    """Tell whoever started the host where it is and how to get in."""
+    pk, options = config.secret_key.pk, config.options
+    address = str(pk) if options.port == PTY_PORT else f"{pk}:{options.port}"
+    lines = [
+        f"key     {pk}",
+        f"port    {options.port}, of the network at {config.discovery}",
+        f"socket  {options.address}",
+        f"enter   dmsgpty-cli {address}",
+    ]
+    if allowed:
+        lines.append(f"allowed {len(allowed)} " + ("key" if len(allowed) == 1 else "keys"))
+    else:
+        by_hand = f', or write it to "wl" in {config.allow_file}' if config.allow_file else ""
+        lines.append(
+            "allowed nobody: the allow list is empty. "
+            f"To add a key: dmsgpty-cli whitelist-add PK{by_hand}"
+        )
+    return "\n".join(lines)
+
+
+# ---- confgen ----
+
+
+@app.command()
+def confgen(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path(CONFIG),
+    *,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Overwrite the file, and the key in it.")
+    ] = False,
+    envprefix: EnvPrefix = ENV_PREFIX,
+) -> None:
+    """Write a configuration with a new key, for its owner alone; print the public key.
+
+    The variables of the host count for what is written.
+    """
+    sk = SecretKey.generate()
+    form = form_of_config(sk, from_environment(os.environ, envprefix))
+    _write_private(path, form, overwrite=unsafe)
+    print(sk.pk)
+
+
+def _write_private(path: Path, data: bytes, *, overwrite: bool) -> None:
+    try:
+        if overwrite:
+            path = path.resolve()
+            fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd, name = os.open(path, flags, 0o600), str(path)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists; --unsafe overwrites it, and the key in it") from None
+    except OSError as error:
+        raise ConfigError(f"cannot create {path}: {error.strerror}") from error
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        if overwrite:
+            os.replace(name, path)
+    except OSError as error:
+        os.unlink(name)
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,241 @@
+"""dmsgpty-host's options and `confgen`: what they lead to, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import stat
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from typer.testing import CliRunner
+
+from dmsg_trio._errors import ConfigError
+from dmsg_trio._keys import SecretKey
+from dmsg_trio.apps.pty._allow import AllowList
+from dmsg_trio.apps.pty._config import HostConfig, HostOptions, from_file, host_config
+from dmsg_trio.cli import dmsgpty_host
+
+KEY = SecretKey(b"\x06" * 32)
+A, B = (SecretKey(bytes([n]) * 32).pk for n in (1, 2))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run where nothing is, under an environment that says nothing."""
+    for name in [name for name in os.environ if name.startswith("DMSG")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("dmsg_trio.cli._options.set_up_logging", lambda *_, **__: None)
+    return tmp_path
+
+
+def write(path: Path, **settings: object) -> None:
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"sk": KEY.reveal().hex(), **settings}))
+
+
+def output(*arguments: str, stdin: bytes = b"") -> str:
+    result = CliRunner().invoke(
+        dmsgpty_host.app, list(arguments), input=stdin, catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return str(result.stdout)
+
+
+def refusal(*arguments: str, stdin: bytes = b"") -> str:
+    with pytest.raises(ConfigError) as caught:
+        output(*arguments, stdin=stdin)
+    return str(caught.value)
+
+
+class Start(Protocol):
+    """Runs the program up to the point where it would be a host."""
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> HostConfig: ...
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Give the configuration that the program would run with."""
+
+    def start(*arguments: str, stdin: bytes = b"") -> HostConfig:
+        configs: list[HostConfig] = []
+
+        def run(serve: partial[object], *, service: bool) -> None:
+            assert service
+            configs.extend(serve.args)
+
+        monkeypatch.setattr(dmsgpty_host, "run", run)
+        output(*arguments, stdin=stdin)
+        (config,) = configs
+        return config
+
+    return start
+
+
+# ---- confgen ----
+
+
+def test_a_new_file_is_for_its_owner_alone_and_its_public_key_is_told() -> None:
+    told = output("confgen")
+    path = Path("config.json")
+    assert stat.filemode(path.stat().st_mode) == "-rw-------"
+    config = host_config([from_file(path)])
+    assert told == f"{config.secret_key.pk}\n"
+    assert config.warnings == ()
+    assert AllowList(path).keys == ()
+
+
+def test_a_file_is_overwritten_only_if_that_is_asked_for(folder: Path) -> None:
+    path = folder / "a.json"
+    path.write_text("{}")
+    assert "--unsafe" in refusal("confgen", str(path))
+    assert path.read_text() == "{}"
+    told = output("confgen", str(path), "--unsafe")
+    assert json.loads(path.read_text())["pk"] == told.strip()
+    assert stat.filemode(path.stat().st_mode) == "-rw-------"
+    assert list(folder.iterdir()) == [path]
+
+
+def test_variables_count_for_a_new_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("X_DMSGPORT", "2022")
+    output("confgen", "--envprefix", "X")
+    assert json.loads(Path("config.json").read_text())["dmsgport"] == 2022
+
+
+def test_a_folder_that_is_not_there_is_said() -> None:
+    for option in ((), ("--unsafe",)):
+        assert "none/a.json: No such file" in refusal("confgen", "none/a.json", *option)
+
+
+# ---- what a host runs with ----
+
+
+def test_the_file_of_the_folder_is_read(folder: Path, started: Start) -> None:
+    write(folder / "config.json", dmsgport=2022)
+    config = started()
+    assert config.secret_key == KEY
+    assert config.options.port == 2022
+    assert config.allow_file == Path("config.json")
+
+
+def test_arguments_with_a_slash_work(folder: Path, started: Start) -> None:
+    """The reference ends without a word where it sees one."""
+    (folder / "sub").mkdir()
+    write(folder / "sub" / "x.json", dmsgport=2022)
+    config = started("-c", "./sub/x.json", "--dmsgdisc", "http://a.test", "--cliaddr", "/tmp/x")
+    assert config.options.port == 2022
+    assert config.discovery == "http://a.test"
+    assert config.options.address == "/tmp/x"
+
+
+def test_flags_count_over_variables_over_the_file_over_standard_input(
+    folder: Path, started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = json.dumps({"dmsgport": 1, "dmsgsessions": 5}).encode()
+    start = partial(started, "--confstdin", stdin=stdin)
+    with pytest.raises(ConfigError, match="no secret key"):
+        start()
+    write(folder / "config.json")
+    assert (start().options.port, start().min_sessions) == (1, 5)
+    write(folder / "config.json", dmsgport=2)
+    assert (start().options.port, start().min_sessions) == (2, 5)
+    monkeypatch.setenv("DMSGPTY_DMSGPORT", "3")
+    assert start().options.port == 3
+    assert start("--dmsgport", "4").options.port == 4
+    assert start("--dmsgport", "22").options.port == 3
+    monkeypatch.setenv("X_DMSGPORT", "6")
+    assert start("--envprefix", "X").options.port == 6
+
+
+def test_without_a_file_all_comes_from_elsewhere(
+    started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMSG_SK", KEY.reveal().hex())
+    config = started()
+    assert config.secret_key == KEY
+    assert config.allow_file == Path("config.json")  # made when the first key is added
+    monkeypatch.setenv("DMSG_SK", KEY.reveal().hex())
+    stdin = json.dumps({"wl": [str(A)]}).encode()
+    config = started("-c", "", "--confstdin", stdin=stdin)
+    assert config.allow_file is None
+    assert config.allowed == (A,)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--allow", str(A), "--allow", str(B)), ("--wl", f"{A},{B}"), ("--allow", f" {A} , {B}, ")],
+)
+def test_keys_are_allowed_by_option(folder: Path, started: Start, options: tuple[str, ...]) -> None:
+    write(folder / "config.json")
+    assert started(*options).allowed == (A, B)
+
+
+def test_options_of_ours_reach_the_host(folder: Path, started: Start) -> None:
+    write(folder / "config.json")
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    config = started(
+        "--user", me, "--no-new-privileges", "--shell", "/bin/sh", "--audit-log", "/a/b"
+    )
+    assert config.options.user == me
+    assert config.options.no_new_privileges
+    assert config.options.shell == "/bin/sh"
+    assert config.audit_log == Path("/a/b")
+
+
+# ---- what is refused ----
+
+
+def test_without_a_key_it_says_how_to_get_one() -> None:
+    assert "'dmsgpty-host confgen' makes a file" in refusal()
+
+
+def test_a_file_that_was_named_must_be_there() -> None:
+    assert refusal("-c", "other.json").startswith("cannot read other.json: No such file")
+
+
+def test_standard_input_gives_one_thing() -> None:
+    for key in ("--key-stdin", "--key-file=-"):
+        assert "cannot be both" in refusal("--confstdin", key)
+
+
+def test_wrong_options_are_named(folder: Path) -> None:
+    write(folder / "config.json")
+    assert refusal("--allow", "02").startswith("--allow: a public key is 66 hex digits")
+    assert refusal("--dmsgport", "70000") == "--dmsgport: Expected `int` <= 65535"
+    assert refusal("--clinet", "udp").startswith("--clinet: 'unix' or 'tcp'")
+
+
+def test_only_root_runs_shells_of_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "config.json")
+    monkeypatch.setattr("dmsg_trio.cli.dmsgpty_host.os.geteuid", lambda: 4_000_000)
+    assert refusal("--user", "root") == "user: only root can run shells as root"
+
+
+# ---- what it says ----
+
+
+def test_it_says_how_to_get_in_and_that_nobody_may() -> None:
+    config = HostConfig(
+        secret_key=KEY,
+        options=HostOptions(port=2022, address="/run/x.sock"),
+        allow_file=Path("a.json"),
+    )
+    said = dmsgpty_host.welcome(config, ())
+    assert f"enter   dmsgpty-cli {KEY.pk}:2022" in said
+    assert "socket  /run/x.sock" in said
+    assert "allowed nobody" in said
+    assert "dmsgpty-cli whitelist-add PK" in said
+    assert '"wl" in a.json' in said
+    assert KEY.reveal().hex() not in said
+
+
+def test_the_port_that_everybody_uses_need_not_be_typed() -> None:
+    said = dmsgpty_host.welcome(HostConfig(secret_key=KEY), (A, B))
+    assert f"enter   dmsgpty-cli {KEY.pk}\n" in said
+    assert said.endswith("allowed 2 keys")
