@@ -14,27 +14,25 @@ from dmsg_trio._net.backoff import Backoff
 from dmsg_trio.discovery import Discovery
 
 from ._peer_options import PeerOptions
+from ._strangers import Strangers
 
 logger = logging.getLogger("dmsg_trio.server")
 
 FIRST_LOOK: Final = 1  # seconds after the start until the discovery is asked for other servers
-LOOK_PAUSE: Final = 2  # seconds between two looks at the least, however many strangers come
 LOOKS_LEFT_OUT: Final = 10  # where links are on demand, so many intervals are between two looks
 LOOK_UP_TIME: Final = 2  # seconds to look up one server's address
-WELCOME_TIME: Final = 3  # seconds in which it is known whether who announces itself is a server
 
 
 class Directory:
     """The servers that there may be a link with."""
 
     def __init__(self, own: PublicKey, discovery: Discovery, options: PeerOptions) -> None:
-        self.changed = trio.lowlevel.ParkingLot()  # where to wait for the next look
+        self.changed = trio.lowlevel.ParkingLot()  # where to wait for news
         self._own = own
         self._discovery = discovery
         self._options = options
         self._addresses: dict[PublicKey, str] = dict(options.configured)
-        self._look_wanted = trio.Event()
-        self._looks_begun = self._looks_ended = 0
+        self._strangers = Strangers(self._learn)
 
     # ---- asking ----
 
@@ -49,22 +47,24 @@ class Directory:
         return self._addresses[pk]
 
     async def welcomes(self, pk: PublicKey) -> bool:
-        """Whether ``pk`` is a server that there may be a link with; a stranger is looked for."""
+        """Whether ``pk`` is a server that there may be a link with; a stranger is looked up."""
         if pk in self._options.configured:
             return True
         if self._options.accepted:
             return pk in self._options.accepted
-        if pk not in self._addresses and self._options.from_discovery:
-            await self._look_for(pk)
+        is_stranger = pk not in self._addresses and pk != self._own
+        if is_stranger and self._options.from_discovery:
+            await self._strangers.wait_known(pk)
         return pk in self._addresses
 
-    async def _look_for(self, pk: PublicKey) -> None:
-        """See whether the discovery knows a server that we do not; all who ask share one look."""
-        next_look = self._looks_begun + 1
-        self._look_wanted.set()
-        with trio.move_on_after(WELCOME_TIME):
-            while pk not in self._addresses and self._looks_ended < next_look:
-                await self.changed.park()
+    async def _learn(self, pk: PublicKey) -> bool:
+        """Take a stranger for a server if its entry says so; say whether it does."""
+        address = await self._look_up(pk)
+        if address is None:
+            return False
+        self._addresses.setdefault(pk, address)
+        self.changed.unpark_all()
+        return True
 
     async def newest_address(self, pk: PublicKey) -> str | None:
         """Where a server is, asked anew; None if it is none that there may be a link with."""
@@ -92,22 +92,19 @@ class Directory:
     # ---- looking ----
 
     async def run(self) -> None:
-        """Look at the list of all servers now and then, until cancelled."""
+        """Look at the list of all servers now and then, and strangers up, until cancelled."""
         if not self._options.from_discovery:
             return
-        await trio.sleep(FIRST_LOOK)
-        backoff = Backoff()
-        while True:
-            began, self._look_wanted = trio.current_time(), trio.Event()
-            self._looks_begun += 1
-            found = await self._look()
-            self._looks_ended = self._looks_begun
-            self.changed.unpark_all()
-            if found:
-                backoff.reset()
-            with trio.move_on_after(self._look_interval if found else backoff.next_delay()):
-                await self._look_wanted.wait()
-            await trio.sleep_until(began + LOOK_PAUSE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._strangers.run)
+            await trio.sleep(FIRST_LOOK)
+            backoff = Backoff()
+            while True:
+                found = await self._look()
+                self.changed.unpark_all()
+                if found:
+                    backoff.reset()
+                await trio.sleep(self._look_interval if found else backoff.next_delay())
 
     @property
     def _look_interval(self) -> float:

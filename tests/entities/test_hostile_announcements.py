@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from dmsg_trio import SecretKey
+from dmsg_trio import PublicKey, SecretKey
 from dmsg_trio._errors import ErrorCode
 from dmsg_trio._wire.objects import PeerAnnounce, SignedObject
 from dmsg_trio.discovery import Entry, MemoryDiscovery
-from dmsg_trio.server._directory import LOOK_PAUSE, WELCOME_TIME
+from dmsg_trio.server import PeerOptions
+from dmsg_trio.server._directory import FIRST_LOOK
 from dmsg_trio.server._peers import ANNOUNCE_TIMEOUT, CLOCK_TOLERANCE
 from dmsg_trio.server._replacements import MAX_REPLACEMENTS
+from dmsg_trio.server._strangers import UNKNOWN_AGE, WELCOME_TIME
 from dmsg_trio.testing import Network
 from tests.entities.mallory import (
     MALLORY,
@@ -24,6 +27,8 @@ from tests.entities.mallory import (
     register,
 )
 from tests.entities.parties import refusals_of
+
+LOOK_INTERVAL = PeerOptions().look_interval
 
 
 async def test_an_announcement_that_is_forged_makes_no_link(autojump_clock: MockClock) -> None:
@@ -106,7 +111,7 @@ async def test_a_server_has_one_link_however_often_it_dials(autojump_clock: Mock
         )
 
 
-async def test_announcements_of_strangers_do_not_become_questions_to_the_discovery(
+async def test_a_stranger_costs_the_discovery_one_entry_and_never_the_list(
     autojump_clock: MockClock,
 ) -> None:
     network = Network()
@@ -114,16 +119,44 @@ async def test_announcements_of_strangers_do_not_become_questions_to_the_discove
     async with network, dialed(network, network.servers[0]) as session:
         [server] = network.servers
         await trio.sleep(30)
-        discovery.questions = 0
+        discovery.asked.clear()
+        discovery.lists = 0
         async with trio.open_nursery() as nursery:
             for _ in range(200):
                 nursery.start_soon(announce, network, session)
-        assert discovery.questions <= 2
+        assert discovery.asked == [MALLORY.pk]
         assert refusals_of(server) == {"not_a_peer": 200}
-        began = trio.current_time()
         await register(network)
+        assert not (await announce(network, session)).accepted, "a while ago it was no server"
+        await trio.sleep(UNKNOWN_AGE)
         assert (await announce(network, session)).accepted, "the discovery is asked again"
-        assert trio.current_time() - began <= LOOK_PAUSE
+        assert discovery.asked == [MALLORY.pk] * 2
+        assert discovery.lists == 0
+
+
+async def test_a_stranger_whom_the_next_look_finds_is_welcome_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    network = Network()
+    network.discovery = discovery = _Counting(wall_clock=network.wall_clock)
+    async with network, dialed(network, network.servers[0]) as session:
+        await trio.sleep(FIRST_LOOK + LOOK_INTERVAL - UNKNOWN_AGE / 2)
+        assert not (await announce(network, session)).accepted
+        await register(network)
+        await trio.sleep(UNKNOWN_AGE * 3 / 4)
+        discovery.asked.clear()
+        assert (await announce(network, session)).accepted
+        assert not discovery.asked
+
+
+async def test_nobody_is_linked_to_by_its_own_key(autojump_clock: MockClock) -> None:
+    sk = SecretKey.generate()
+    async with Network(servers=0) as network:
+        server = await network.start_server(sk)
+        async with dialed(network, server, sk) as session:
+            assert not (await announce(network, session, sk)).accepted
+            await trio.sleep(LOOK_INTERVAL)
+        assert not server.peers.links.all
 
 
 async def test_an_announcement_is_answered_in_time_though_the_discovery_hangs(
@@ -141,11 +174,18 @@ async def test_an_announcement_is_answered_in_time_though_the_discovery_hangs(
 
 
 class _Counting(MemoryDiscovery):
-    questions = 0
-    hangs = False
+    def __init__(self, *, wall_clock: Callable[[], int]) -> None:
+        super().__init__(wall_clock=wall_clock)
+        self.asked: list[PublicKey] = []
+        self.lists = 0
+        self.hangs = False
 
-    async def all_servers(self) -> list[Entry]:
-        self.questions += 1
+    async def entry(self, pk: PublicKey) -> Entry:
+        self.asked.append(pk)
         if self.hangs:
             await trio.sleep_forever()
+        return await super().entry(pk)
+
+    async def all_servers(self) -> list[Entry]:
+        self.lists += 1
         return await super().all_servers()
