@@ -11,6 +11,7 @@ from typing import Final
 
 from . import gob
 from .objects import PUBLIC_KEY
+from .rpc import Method
 
 PTY_URI: Final = "dmsgpty/pty"
 WHITELIST_URI: Final = "dmsgpty/whitelist"
@@ -49,24 +50,14 @@ COMMAND: Final = gob.Struct(
 )
 KEYS: Final = gob.Slice(PUBLIC_KEY)
 
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A call by its name, what it is asked with, and what it is answered with."""
-
-    name: str
-    argument: gob.Type
-    reply: gob.Type
-
-
-START: Final = Method("pty.Start", COMMAND, gob.EMPTY)
-STOP: Final = Method("pty.Stop", gob.EMPTY, gob.EMPTY)
-READ: Final = Method("pty.Read", gob.INT, gob.BYTES)
-WRITE: Final = Method("pty.Write", gob.BYTES, gob.INT)
-SET_SIZE: Final = Method("pty.SetPtySize", WINDOW_SIZE, gob.EMPTY)
-WHITELIST: Final = Method("whitelist.Whitelist", gob.EMPTY, KEYS)
-WHITELIST_ADD: Final = Method("whitelist.WhitelistAdd", KEYS, gob.EMPTY)
-WHITELIST_REMOVE: Final = Method("whitelist.WhitelistRemove", KEYS, gob.EMPTY)
+START: Final = Method("pty.Start", COMMAND, gob.EMPTY, "dmsgpty.CommandReq")
+STOP: Final = Method("pty.Stop", gob.EMPTY, gob.EMPTY, "struct {}")
+READ: Final = Method("pty.Read", gob.INT, gob.BYTES, "int")
+WRITE: Final = Method("pty.Write", gob.BYTES, gob.INT, "[]uint8")
+SET_SIZE: Final = Method("pty.SetPtySize", WINDOW_SIZE, gob.EMPTY, "dmsgpty.WinSize")
+WHITELIST: Final = Method("whitelist.Whitelist", gob.EMPTY, KEYS, "struct {}")
+WHITELIST_ADD: Final = Method("whitelist.WhitelistAdd", KEYS, gob.EMPTY, "[]cipher.PubKey")
+WHITELIST_REMOVE: Final = Method("whitelist.WhitelistRemove", KEYS, gob.EMPTY, "[]cipher.PubKey")
 
 PTY_SERVICE: Final = (START, STOP, READ, WRITE, SET_SIZE)
 WHITELIST_SERVICE: Final = (WHITELIST, WHITELIST_ADD, WHITELIST_REMOVE)

@@ -14,46 +14,21 @@ from dmsg_trio._wire.gob import (
     INT,
     STRING,
     UINT,
-    UINT16,
     Decoder,
     Encoder,
-    Field,
     Optional,
-    Slice,
     Struct,
     Type,
     TypeIds,
     Value,
 )
-from dmsg_trio._wire.objects import PUBLIC_KEY, SHA256, STREAM_REQUEST, STREAM_RESPONSE
+from dmsg_trio._wire.objects import SHA256, STREAM_REQUEST, STREAM_RESPONSE
+from dmsg_trio._wire.pty import COMMAND, KEYS, PTY_SERVICE, WHITELIST_SERVICE, WINDOW_SIZE
+from dmsg_trio._wire.rpc import REQUEST, RESPONSE
 
 CAPTURES = Path(__file__).parents[1] / "vectors" / "captures"
 
-# ---- what net/rpc and the terminal service send ----
-
-CALL = Struct("Request", (Field("ServiceMethod", STRING), Field("Seq", UINT)))
-ANSWER = Struct("Response", (*CALL.fields, Field("Error", STRING)))
-WIN_SIZE = Struct("WinSize", tuple(Field(name, UINT16) for name in ("X", "Y", "Rows", "Cols")))
-COMMAND = Struct(
-    "CommandReq",
-    (
-        Field("Name", STRING),
-        Field("Arg", Slice(STRING, "[]string")),
-        Field("Size", Optional(WIN_SIZE)),
-    ),
-)
-KEYS = Slice(PUBLIC_KEY)
-METHODS: dict[str, tuple[Type, Type]] = {
-    # by name: what is asked with, what is answered with
-    "pty.Start": (COMMAND, EMPTY),
-    "pty.Stop": (EMPTY, EMPTY),
-    "pty.Read": (INT, BYTES),
-    "pty.Write": (BYTES, INT),
-    "pty.SetPtySize": (WIN_SIZE, EMPTY),
-    "whitelist.Whitelist": (EMPTY, KEYS),
-    "whitelist.WhitelistAdd": (KEYS, EMPTY),
-    "whitelist.WhitelistRemove": (KEYS, EMPTY),
-}
+METHODS = {method.name: method for method in (*PTY_SERVICE, *WHITELIST_SERVICE)}
 
 RPC_CAPTURES = {
     # file: the host's next free type number, after what it had sent to others before
@@ -84,10 +59,10 @@ def streams(name: str) -> dict[tuple[str, str], bytes]:
 
 
 def value_types(sender: str, header: dict[str, Value]) -> Type:
-    argument, reply = METHODS[cast("str", header["ServiceMethod"])]
+    method = METHODS[cast("str", header["ServiceMethod"])]
     if sender == "C":
-        return argument
-    return EMPTY if header["Error"] else reply
+        return method.argument
+    return EMPTY if header["Error"] else method.reply
 
 
 @pytest.mark.parametrize("name", RPC_CAPTURES)
@@ -95,7 +70,7 @@ def test_remote_calls_are_read_to_the_last_byte_and_written_alike(name: str) -> 
     host_ids = TypeIds(RPC_CAPTURES[name])
     seen = 0
     for (_, sender), sent in streams(name).items():
-        header = CALL if sender == "C" else ANSWER
+        header = REQUEST if sender == "C" else RESPONSE
         decoder = Decoder()
         encoder = Encoder(host_ids if sender == "H" else TypeIds())
         decoder.receive_data(sent)
@@ -193,12 +168,12 @@ SINGLE_VALUES: dict[str, tuple[Type, Value]] = {
         {"Name": "/bin/bash", "Arg": ["-c", "echo hi"], "Size": {"Rows": 30, "Cols": 100}},
     ),
     "top-level CommandReq nil size": (COMMAND, {"Name": "/bin/bash"}),
-    "top-level WinSize": (WIN_SIZE, {"X": 1, "Y": 2, "Rows": 30, "Cols": 100}),
-    "top-level WinSize zero": (WIN_SIZE, {}),
-    "top-level rpc.Request": (CALL, {"ServiceMethod": "pty.Start"}),
-    "top-level rpc.Response": (ANSWER, {"ServiceMethod": "pty.Start"}),
+    "top-level WinSize": (WINDOW_SIZE, {"X": 1, "Y": 2, "Rows": 30, "Cols": 100}),
+    "top-level WinSize zero": (WINDOW_SIZE, {}),
+    "top-level rpc.Request": (REQUEST, {"ServiceMethod": "pty.Start"}),
+    "top-level rpc.Response": (RESPONSE, {"ServiceMethod": "pty.Start"}),
     "top-level rpc.Response err": (
-        ANSWER,
+        RESPONSE,
         {"ServiceMethod": "pty.Start", "Seq": 300, "Error": "boom"},
     ),
     "top-level SHA256": (SHA256, HASH),
