@@ -185,9 +185,15 @@ async def serve(config: HostConfig) -> None:
     async def reload_on_signal(
         *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
+        had_terminal = has_terminal()
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             task_status.started()
             async for _ in signals:
+                if had_terminal and not has_terminal():
+                    # Nobody who closes a window means to leave a way in behind.
+                    logger.info("SIGHUP: the terminal is gone, ending")
+                    nursery.cancel_scope.cancel()
+                    return
                 allow.reload()
                 logger.info("SIGHUP: %d keys may enter", len(allow.keys))
 
@@ -213,6 +219,15 @@ async def serve(config: HostConfig) -> None:
             logger.info("registered at %s", config.discovery)
     finally:
         audit.close()
+
+
+def has_terminal() -> bool:
+    """Tell whether this process was started at a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def welcome(config: HostConfig, allowed: tuple[PublicKey, ...]) -> str:

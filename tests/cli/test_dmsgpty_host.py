@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import stat
+import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import pytest
+import trio
 from typer.testing import CliRunner
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.apps.pty._allow import AllowList
+from dmsg_trio.apps.pty._audit import Audit
 from dmsg_trio.apps.pty._config import HostConfig, HostOptions, from_file, host_config
 from dmsg_trio.cli import dmsgpty_host
+from dmsg_trio.client import Client
+from tests.waiting import PATIENCE, hearing
 
 KEY = SecretKey(b"\x06" * 32)
 A, B = (SecretKey(bytes([n]) * 32).pk for n in (1, 2))
@@ -215,6 +222,91 @@ def test_only_root_runs_shells_of_others(folder: Path, monkeypatch: pytest.Monke
     write(folder / "config.json")
     monkeypatch.setattr("dmsg_trio.cli.dmsgpty_host.os.geteuid", lambda: 4_000_000)
     assert refusal("--user", "root") == "user: only root can run shells as root"
+
+
+# ---- while it runs ----
+
+
+class FakeHost(ModuleType):
+    """What stands for a host here: it only waits, and remembers whom it would let in."""
+
+    def __init__(self) -> None:
+        super().__init__("dmsg_trio.apps.pty._host")
+        self.allow = AllowList()
+        self.has_ended = False
+
+    async def serve_host(
+        self,
+        client: Client,
+        options: HostOptions,
+        allow: AllowList,
+        audit: Audit,
+        *,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        self.allow = allow
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.has_ended = True
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    host = FakeHost()
+    monkeypatch.setitem(sys.modules, host.__name__, host)
+    return host
+
+
+class Printed:
+    """Standard output, for who waits for it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.came = trio.Event()
+
+    def write(self, text: str) -> None:
+        self.text += text
+        self.came.set()
+
+    def flush(self) -> None:
+        pass
+
+
+def a_config(path: Path) -> HostConfig:
+    return HostConfig(secret_key=KEY, discovery="http://127.0.0.1:1", allow_file=path)
+
+
+async def test_a_hangup_reads_the_allow_list_again(
+    folder: Path, host: FakeHost, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder / "config.json")
+    printed = Printed()
+    monkeypatch.setattr(sys, "stdout", printed)
+    with hearing("dmsg_trio.pty") as log:
+        nursery.start_soon(dmsgpty_host.serve, a_config(folder / "config.json"))
+        await printed.came.wait()
+        assert "allowed nobody" in printed.text
+        write(folder / "config.json", wl=[str(A)])
+        os.kill(os.getpid(), signal.SIGHUP)
+        await log.said("SIGHUP: 1 keys may enter")
+    assert A in host.allow
+    assert not host.has_ended
+
+
+async def test_it_ends_with_the_terminal_that_it_was_started_at(
+    folder: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = Printed()
+    monkeypatch.setattr(sys, "stdout", printed)
+    monkeypatch.setattr(dmsgpty_host, "has_terminal", lambda: not printed.came.is_set())
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dmsgpty_host.serve, a_config(folder / "config.json"))
+            await printed.came.wait()
+            os.kill(os.getpid(), signal.SIGHUP)
+    assert host.has_ended
 
 
 # ---- what it says ----

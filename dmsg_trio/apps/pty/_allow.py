@@ -351,7 +351,8 @@ def _written_beside(
             file.write(data)
             file.flush()
             if like is not None:
-                if like.st_uid != os.geteuid() or like.st_gid != os.getegid():
+                made = os.fstat(fd)
+                if (made.st_uid, made.st_gid) != (like.st_uid, like.st_gid):
                     os.fchown(fd, like.st_uid, like.st_gid)
                 os.fchmod(fd, stat.S_IMODE(like.st_mode))
             os.fsync(fd)
