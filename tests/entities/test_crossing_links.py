@@ -10,14 +10,20 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dmsg_trio import Client, UnreachableError
+from dmsg_trio import Client, SecretKey, UnreachableError
+from dmsg_trio._net.carriers import carrier_of
+from dmsg_trio._net.handshake import respond
+from dmsg_trio._net.session import Session
+from dmsg_trio._wire.hybrid import PostQuantum
+from dmsg_trio._wire.objects import PeerAnnounce, SignedObject, StreamResponse
 from dmsg_trio.discovery import Entry
 from dmsg_trio.server import Server, _peers
 from dmsg_trio.server._links import Link
 from dmsg_trio.server._server import MOVE_TIME
 from dmsg_trio.testing import Network
+from tests.entities.mallory import announce, client_of, register
 from tests.entities.parties import connect, receive_all
-from tests.entities.mallory import client_of
+from tests.net.links import is_clean
 
 LATENCY = 0.5  # seconds each way, so that two dials cross
 MESH_TIME = 70  # seconds after which every server has looked for the others
@@ -215,3 +221,100 @@ async def test_who_dials_the_key_of_a_server_that_is_no_client_is_told_so(
             for server in (own, other):
                 with pytest.raises(UnreachableError, match="is no client"):
                     await a.open_stream(server.pk, 80)
+
+
+# ---- mutual announcements ----
+
+
+async def answer_to_announcement(server: Server, session: Session, network: Network) -> bool:
+    """Announce ``server`` on a session of its own accord; say whether the other end accepts."""
+    stream = session.connection.open_stream()
+    with stream.reset_unless_done():
+        signed = SignedObject.sign(server._sk, PeerAnnounce(network.wall_clock(), server.pk))
+        await session.send_object(stream, signed)
+        answer = await session.receive_object_untrusted(stream)
+        assert answer is not None
+        stream.close()
+        return answer.response_untrusted(signed, session.remote_pk).accepted
+
+
+async def both_announce_on_every_link(network: Network, small: Server, large: Server) -> None:
+    async with trio.open_nursery() as nursery:
+        for server in (small, large):
+            for link in server.peers.links.all:
+                nursery.start_soon(answer_to_announcement, server, link.session, network)
+
+
+async def nothing_is_left(*servers: Server) -> bool:
+    await trio.sleep(10)
+    links = [link for server in servers for link in server.peers.links.all]
+    no_clients = not any(len(server.routes) for server in servers)
+    return no_clients and is_clean(*(link.session.connection for link in links))
+
+
+async def test_who_announce_themselves_to_each_other_on_one_session_have_one_link(
+    autojump_clock: MockClock,
+) -> None:
+    async with Network(servers=2, latency=LATENCY / 10) as network:
+        await trio.sleep(MESH_TIME)
+        small, large = sorted(network.servers, key=lambda server: server.pk)
+        links = [*small.peers.links.all, *large.peers.links.all]
+        await both_announce_on_every_link(network, small, large)
+        assert [*small.peers.links.all, *large.peers.links.all] == links
+        assert [link.dialed_here for link in links] == [True, False]
+        assert all(link.is_open for link in links)
+        assert await nothing_is_left(small, large)
+
+
+@pytest.mark.usefixtures("both_dial_at_once")
+async def test_who_announce_themselves_to_each_other_on_crossing_sessions_use_one_link(
+    autojump_clock: MockClock,
+) -> None:
+    async with crossed() as (network, small, large), AsyncExitStack() as stack:
+        links = [*small.peers.links.all, *large.peers.links.all]
+        await both_announce_on_every_link(network, small, large)
+        assert [*small.peers.links.all, *large.peers.links.all] == links
+        assert link_in_use(small).dialed_here
+        assert not link_in_use(large).dialed_here
+        assert await nothing_is_left(small, large)
+        a = await stack.enter_async_context(client_of(network, small))
+        b = await stack.enter_async_context(client_of(network, large))
+        await trio.sleep(10)
+        await talk(a, b)
+        await talk(b, a)
+        _, unused = small.peers.links.all
+        assert not unused.session.connection.stream_count
+
+
+async def test_who_announces_itself_on_the_session_where_it_is_asked_has_one_link(
+    autojump_clock: MockClock,
+) -> None:
+    """The two announcements cross; the dialer's makes the link, and the other one finds it made."""
+    other = SecretKey.generate()
+    async with Network(latency=LATENCY / 10) as network:
+        [server] = network.servers
+        listener = network.net.listen("other.test:1")
+        await register(network, other, "other.test:1")
+        carrier = carrier_of(await listener.accept())
+        session = Session(await respond(carrier, other, PostQuantum.OFF))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            asked = await session.connection.accept()
+            assert asked is not None
+            signed = await session.receive_object_untrusted(asked)
+            assert signed is not None
+            nursery.start_soon(accepted_announcement, network, session, other)
+            await trio.sleep(LATENCY / 20)  # it is under way
+            yes = StreamResponse(signed.hash, accepted=True)
+            await session.send_object(asked, SignedObject.sign(other, yes))
+            asked.close()
+            await trio.sleep(10)
+            [link] = server.peers.links.all
+            assert link.dialed_here
+            assert link.is_open
+            assert await nothing_is_left(server)
+            nursery.cancel_scope.cancel()
+
+
+async def accepted_announcement(network: Network, session: Session, sk: SecretKey) -> None:
+    assert (await announce(network, session, sk)).accepted
