@@ -215,8 +215,6 @@ async def serve(config: HostConfig) -> None:
             await nursery.start(allow.watch)
             await nursery.start(serve_host, client, config.options, allow, audit)
             print(welcome(config, allow.keys), flush=True)
-            await client.wait_registered()
-            logger.info("registered at %s", config.discovery)
     finally:
         audit.close()
 

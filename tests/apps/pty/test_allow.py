@@ -22,6 +22,7 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio.apps.pty import _changes
 from dmsg_trio.apps.pty._allow import MAX_FILE_SIZE, AllowList, AlreadyAllowedError
+from tests.waiting import PATIENCE
 
 A, B, C = (SecretKey(bytes([n]) * 32).pk for n in (1, 2, 3))
 OLD = 10**18  # nanoseconds; a file of that time was not written just now
@@ -242,18 +243,34 @@ from dmsg_trio._keys import SecretKey
 from dmsg_trio.apps.pty._allow import AllowList
 async def main():
     allow = AllowList(Path(sys.argv[1]))
-    for n in range(15):
-        await allow.add([SecretKey(bytes([int(sys.argv[2]), n + 1]) * 16).pk])
+    for pk in keys:
+        await allow.add([pk])
+keys = [SecretKey(bytes([int(sys.argv[2]), n + 1]) * 16).pk for n in range(40)]
+print("ready", flush=True)
+sys.stdin.read()
 trio.run(main)
 """
 
 
 def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(n)]) for n in (5, 6, 7)
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(n)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for n in (5, 6, 7)
     ]
-    assert [each.wait(60) for each in writers] == [0, 0, 0]
-    assert len(AllowList(path).keys) == 1 + 3 * 15
+    for each in writers:
+        assert each.stdout is not None
+        assert each.stdout.readline() == b"ready\n"
+    for each in writers:
+        assert each.stdin is not None
+        each.stdin.close()
+    for each in writers:
+        with each:
+            assert each.wait(PATIENCE) == 0
+    assert len(AllowList(path).keys) == 1 + 3 * 40
 
 
 # ---- sessions ----
@@ -261,7 +278,7 @@ def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
 
 async def until_shut_out(allow: AllowList, pk: PublicKey, act: Callable[[], object]) -> bool:
     """Run a session that acts and waits; tell whether it was cancelled."""
-    with trio.fail_after(20), allow.while_allowed(pk) as scope:
+    with trio.fail_after(PATIENCE), allow.while_allowed(pk) as scope:
         act()
         await trio.Event().wait()
     return scope.cancelled_caught
