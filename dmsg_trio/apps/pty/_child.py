@@ -43,12 +43,12 @@ async def open_child(
     async with limit_of_starts():
         process, channel, plan = await spawn_helper(command, files, terminal=terminal)
         child = Child(process)
-        async with channel:
-            try:
+        try:
+            async with channel:
                 await become(channel, plan)
-            except BaseException:
-                await child.end(grace=0)
-                raise
+        except BaseException:
+            await child.end(grace=0)
+            raise
     try:
         yield child
     finally:
