@@ -33,6 +33,8 @@ PATIENCE: Final = 60  # seconds
 SIZE: Final = WindowSize(24, 80)
 ENVIRONMENT: Final = login_environment(None, term="xterm", extra={})
 
+LOGIN: Final = Command(environment=ENVIRONMENT | {"HOME": "/"})  # without anybody's profile
+
 
 def shell(script: str) -> Command:
     return Command(argv=("/bin/sh", "-c", script), environment=ENVIRONMENT)
@@ -109,10 +111,10 @@ async def test_what_ignores_the_hang_up_is_killed_after_the_grace_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_child.Child.end, "__kwdefaults__", {"grace": 0.3})
-    script = "trap '' HUP; set -m; sleep 1000 >/dev/null 2>&1 & echo $!; exec sleep 1000"
+    ignores = "trap '' HUP; {} sleep 1000 >/dev/null 2>&1 & echo $!; exec sleep 1000"
     for opened in (
-        open_process_on_terminal(shell(script), SIZE),
-        open_process_on_pipes(shell(script)),
+        open_process_on_terminal(shell(ignores.format("set -m;")), SIZE),
+        open_process_on_pipes(shell(ignores.format(""))),
     ):
         async with opened as process:
             job, pid = await read_number(process), process.pid
@@ -190,7 +192,7 @@ async def test_a_command_that_cannot_start_leaves_nothing() -> None:
                 pass
 
 
-@pytest.mark.parametrize("command", [shell("cat"), shell("yes"), Command(environment=ENVIRONMENT)])
+@pytest.mark.parametrize("command", [shell("cat"), shell("yes"), LOGIN])
 async def test_a_cancel_at_any_moment_leaves_nothing(command: Command) -> None:
     """Around the time that a start takes, and a little beyond."""
     for milliseconds in range(0, 60, 3):
