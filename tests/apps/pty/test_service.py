@@ -11,8 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dmsg_trio._errors import ConfigError, UnreachableError
+from dmsg_trio._errors import ConfigError, RemoteProtocolError, UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.resettable import ResettableStream
 from dmsg_trio._wire import gob
 from dmsg_trio._wire.pty import (
@@ -30,7 +31,7 @@ from dmsg_trio._wire.pty import (
     WRITE,
     WindowSize,
 )
-from dmsg_trio._wire.rpc import Method
+from dmsg_trio._wire.rpc import Method, RpcCaller
 from dmsg_trio.apps.pty._process import Command, StartError, open_process_on_terminal
 from dmsg_trio.apps.pty._requests import (
     PtyRefusedError,
@@ -294,6 +295,20 @@ async def test_a_command_ends_with_its_connection_whoever_waits_for_it() -> None
                 readers.cancel_scope.cancel()
         assert not host.screen.ended
         await near.aclose()
+    assert host.screen.ended
+
+
+async def test_bytes_that_are_no_calls_end_the_connection_and_its_command() -> None:
+    host = Host()
+    near, far = memory_connection()
+    caller = RpcCaller()
+    await near.send_all(caller.call(START, SHELL)[1] + caller.call(READ, 10)[1])
+    with pytest.raises(RemoteProtocolError, match="a message of 18446744073709551615 bytes"):
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(serve_pty, far, host.launch)
+            assert await near.receive_some()
+            await near.send_all(b"\xf8" + b"\xff" * 8)
+            await trio.sleep_forever()
     assert host.screen.ended
 
 
