@@ -32,6 +32,7 @@ class Session:
         "_sealer",
         "began",
         "connection",
+        "is_explored",
         "is_initiator",
         "is_post_quantum",
         "relays_across",
@@ -49,7 +50,8 @@ class Session:
             max_unread=max_unread,
         )
         self.began = trio.current_time()
-        self.relays_across = False  # whether the server passes streams on to other servers
+        self.relays_across = False  # whether the server passes streams on to other servers,
+        self.is_explored = False  # and whether that was found out yet
         self._sealer = ObjectSealer(established.keys.send)
         self._opener = ObjectOpener(established.keys.receive)
 

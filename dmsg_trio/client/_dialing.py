@@ -45,6 +45,7 @@ LONGEST_ATTEMPT: Final = 15  # seconds for one way, a new session included
 LAST_WORD: Final = 0.05  # of the caller's time: until it runs out there is an error that says why
 FIRST_PAUSE: Final = 2  # seconds in which who was not reached is worth no new session, growing to
 LONGEST_PAUSE: Final = 60
+MOVE_TIME: Final = 2  # seconds to wait for another session if a server leaves that had the only one
 MAX_REMEMBERED: Final = 1024  # destinations
 
 
@@ -114,6 +115,9 @@ class Dialer:
             newest = await self._look_up_anew(remote.pk, attempts, until)
             if newest and set(newest.delegated_servers) != set(entry.delegated_servers):
                 stream = await self._try_all(remote, newest, memory, attempts, until)
+        if stream is None and await self._moved(until):  # and so may the destination have
+            newest = await self._look_up_anew(remote.pk, attempts, until)
+            stream = await self._try_all(remote, newest or entry, memory, attempts, until)
         if stream is None:
             if newest:
                 self._entries.forget(remote.pk)
@@ -151,6 +155,14 @@ class Dialer:
         except UnreachableError as error:
             self._entries.forget(pk)
             raise UnreachableError(error.code, error.reason, attempts) from error
+
+    async def _moved(self, until: float) -> bool:
+        """Wait for another session where the only one does not take streams; say if that helps."""
+        if not self._keeper.is_moving:
+            return False
+        with trio.move_on_at(min(until, trio.current_time() + MOVE_TIME)):
+            await self._keeper.wait_moved()
+        return not self._keeper.is_moving
 
     async def _try_all(
         self, remote: Address, entry: Entry, memory: _Memory, attempts: list[Attempt], until: float

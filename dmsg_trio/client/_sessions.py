@@ -124,6 +124,17 @@ class SessionKeeper:
             raise UnreachableError(ErrorCode.CANNOT_CONNECT_TO_DELEGATED, reason)
         return self.open[server.pk]
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether no session takes streams now, as far as is known, and one is being made."""
+        usable = any(s.connection.is_open and s.is_explored for s in self.open.values())
+        return bool(self.open or self._dials) and not usable
+
+    async def wait_moved(self) -> None:
+        """Wait until there is a session that takes streams, or none is hoped for."""
+        while self.is_moving:
+            await self._news.wait()
+
     # ---- deciding ----
 
     async def run(self) -> None:
@@ -244,7 +255,7 @@ class SessionKeeper:
             nursery.start_soon(session.run)
             if await shows_life(session):
                 self._opened(dial, session)
-                nursery.start_soon(_learn_what_it_can, session)
+                nursery.start_soon(self._explore, session)
                 nursery.start_soon(self._look_elsewhere_when_sent_away, session)
                 while stream := await connection.accept():
                     nursery.start_soon(self._serve, session, stream)
@@ -274,6 +285,11 @@ class SessionKeeper:
         self._dials.pop(session.remote_pk, None)
         dial.finish()
         self._on_change()
+        self._tell()
+
+    async def _explore(self, session: Session) -> None:
+        session.relays_across = await echoes_ping_marker(session)
+        session.is_explored = True
         self._tell()
 
     async def _look_elsewhere_when_sent_away(self, session: Session) -> None:
@@ -341,10 +357,6 @@ class SessionKeeper:
 
 
 _NO_TROUBLE: Final = _Trouble()
-
-
-async def _learn_what_it_can(session: Session) -> None:
-    session.relays_across = await echoes_ping_marker(session)
 
 
 def _shuffled(servers: list[Entry]) -> list[Entry]:

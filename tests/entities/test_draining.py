@@ -128,6 +128,37 @@ async def test_a_client_whose_only_server_leaves_reaches_others(autojump_clock: 
         serving.cancel_scope.cancel()
 
 
+async def test_clients_of_one_server_reach_each_other_while_it_leaves(
+    autojump_clock: MockClock,
+) -> None:
+    async with (
+        Network(servers=1, latency=LATENCY) as network,
+        network.client() as caller,
+        network.client() as callee,
+        callee.listen(80) as listener,
+        trio.open_nursery() as serving,
+    ):
+        serving.start_soon(trio.serve_listeners, echo, [listener])
+        [leaving] = network.servers
+        for _ in range(2):
+            await network.start_server()
+        await trio.sleep(MESH_TIME)
+        assert set(caller.sessions) == set(callee.sessions) == {leaving.pk}
+        is_over = trio.Event()
+
+        async def dial() -> None:
+            await hear_back(caller, callee)
+
+        async with trio.open_nursery() as dialing:
+            dialing.start_soon(again_and_again, dial, is_over)
+            await trio.sleep(1)
+            leaving.drain()
+            await gone(network, leaving)
+            await trio.sleep(1)
+            is_over.set()
+        serving.cancel_scope.cancel()
+
+
 async def test_clients_have_a_while_to_move_and_a_server_without_any_ends_at_once(
     autojump_clock: MockClock,
 ) -> None:
