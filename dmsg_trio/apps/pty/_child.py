@@ -112,9 +112,8 @@ class Child:
         with trio.move_on_after(seconds):
             await self.wait()
             pause = SHORTEST_PAUSE
-            while is_somebody_left(
-                self.pid, self._groups
-            ):  # they are not our children: nobody tells us
+            # The others are not our children: nobody tells when they have ended.
+            while is_somebody_left(self.pid, self._groups):
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             return True

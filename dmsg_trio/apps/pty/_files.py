@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -53,8 +54,9 @@ class CommandFile:
         except BlockingIOError:
             if not pieces:
                 raise
-        except OSError:  # EIO is how Linux says that nobody has the terminal any more
-            pass
+        except OSError as error:
+            if error.errno != errno.EIO:  # with that Linux says that nobody has the terminal
+                raise
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._owed is not None:
             self._owed -= len(data)

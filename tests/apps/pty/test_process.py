@@ -192,6 +192,18 @@ async def test_root_becomes_the_named_user_for_good() -> None:
     assert lines[5] == "/"  # as its home is not there
 
 
+async def test_who_is_not_root_becomes_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(StartError, match=r"^only root can run commands as root$"):
+        async with on_pipes(shell("true", user="root")):
+            pass
+
+
+async def test_everybody_can_be_named_as_who_they_are() -> None:
+    myself = login_environment(None, term=None, extra={})["USER"]
+    assert await output_of(shell("id -un", user=myself)) == f"{myself}\n"
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root becomes others")
 async def test_another_user_can_open_their_pipes_again() -> None:
     async with on_pipes(shell("echo again > /dev/stderr; id -u", user="nobody")) as process:

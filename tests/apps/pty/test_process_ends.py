@@ -26,6 +26,7 @@ from dmsg_trio.apps.pty._process import (
     open_process_on_pipes,
     open_process_on_terminal,
 )
+from dmsg_trio.apps.pty._system import is_somebody_left
 
 ON_LINUX: Final = Path("/proc/self/stat").exists()
 CYCLES: Final = int(os.environ.get("PTY_CYCLES", "40"))  # 1000 once in a while
@@ -237,6 +238,7 @@ async def live_a_while(
                     await process.wait()
                 nursery.cancel_scope.cancel()
         ended.append(await process.wait())
+        assert not is_somebody_left(process.pid, {process.pid})
 
 
 async def kill_after(seconds: float, pid: int) -> None:
