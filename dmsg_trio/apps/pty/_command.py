@@ -7,7 +7,8 @@ import pwd
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,15 @@ class StartError(DmsgError):
     def __init__(self, message: str, number: int = 0) -> None:
         self.number = number
         super().__init__(message)
+
+
+@contextmanager
+def starting_to(what: str) -> Iterator[None]:
+    """Tell what the system refuses (mostly: one more descriptor or process) as `StartError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StartError(f"{what}: {error.strerror}", error.errno or 0) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import trio
 from dmsg_trio._net.nurseries import open_service_nursery
 
 from ._child import Child, open_child
-from ._command import Command, Exit
+from ._command import Command, Exit, starting_to
 from ._files import CommandFile
 
 LINGER: Final = 1  # seconds that output may follow the command's exit, if somebody else has it
@@ -33,7 +33,8 @@ async def open_process_on_pipes(command: Command) -> AsyncIterator[PipedProcess]
         far: list[int] = []
         near: list[CommandFile] = []
         for is_input in (True, False, False):
-            ends = os.pipe()
+            with starting_to("open a pipe"):
+                ends = os.pipe()
             far.append(ends[0] if is_input else ends[1])
             far_files.callback(os.close, far[-1])
             near.append(CommandFile(ends[1] if is_input else ends[0]))

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from . import _become
-from ._command import Account, Command, StartError
+from ._command import Account, Command, StartError, starting_to
 from ._plan import Plan, User
 
 STARTS_AT_ONCE: Final = 8  # of interpreters that become commands: each is a burst of work
@@ -41,7 +41,8 @@ async def spawn_helper(
     command: Command, files: tuple[int, int, int], *, terminal: bool
 ) -> tuple[subprocess.Popen[bytes], trio.SocketStream, bytes]:
     """Start the interpreter; give it, the channel to it, and what to tell it."""
-    near, far = socket.socketpair()
+    with starting_to("open a channel"):
+        near, far = socket.socketpair()
     with far:
         try:
             # A thread, since the users' database may be asked over a network. It is not
@@ -80,7 +81,7 @@ def _spawn(
     plan = marshal.dumps(_plan(command, terminal=terminal))  # type: ignore[arg-type]  # a dict
     helper = (sys.executable, "-I", "-S", "-X", "utf8", str(_HELPER), str(channel))
     stdin, stdout, stderr = files
-    try:
+    with starting_to("start a process"):
         process = subprocess.Popen(  # noqa: S603  of this package, by our own interpreter
             helper,
             stdin=stdin,
@@ -89,8 +90,6 @@ def _spawn(
             pass_fds=(channel,),
             start_new_session=True,
         )
-    except OSError as error:
-        raise StartError(f"start a process: {error}", error.errno or 0) from error
     return process, plan
 
 

@@ -36,15 +36,19 @@ if sys.platform == "linux":
 
     def groups_of_session(session: int, known: Set[int]) -> set[int]:
         """Find the process groups of a session, by a look at all processes."""
-        groups = {session}
-        for pid in _members(session):
-            with suppress(ProcessLookupError):
-                groups.add(os.getpgid(pid))
+        groups = {session} | known
+        with suppress(OSError):  # no descriptor is free for the look: see below
+            for pid in _members(session):
+                with suppress(ProcessLookupError):
+                    groups.add(os.getpgid(pid))
         return groups
 
     def is_somebody_left(session: int, known: Set[int]) -> bool:
         """Say if anybody but its leader lives in a session."""
-        return any(_is_alive(pid) for pid in _members(session) if pid != session)
+        try:
+            return any(_is_alive(pid) for pid in _members(session) if pid != session)
+        except OSError:  # no descriptor is free for the look: then look again
+            return True
 
     def _members(session: int) -> Iterator[int]:
         # Zombies included. A look costs about a microsecond for each process of the machine.

@@ -13,7 +13,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
 
 from ._child import Child, open_child
-from ._command import Command, Exit
+from ._command import Command, Exit, starting_to
 from ._files import CommandFile
 
 
@@ -29,7 +29,8 @@ async def open_process_on_terminal(
     What has made a session of its own, as daemons do, goes on.
     """
     with ExitStack() as far_files, ExitStack() as near_files:
-        near, far = os.openpty()
+        with starting_to("open a terminal"):
+            near, far = os.openpty()
         far_files.callback(os.close, far)
         master = CommandFile(near)
         near_files.callback(master.close)

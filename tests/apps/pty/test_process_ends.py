@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +192,29 @@ async def test_a_command_that_cannot_start_leaves_nothing() -> None:
                 Command(argv=("true",), environment={}, user="no one")
             ):
                 pass
+
+
+async def test_a_machine_without_free_descriptors_starts_nothing_and_keeps_nothing() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    await trio.to_thread.run_sync(os.getpid)  # so that the thread is there
+    free = os.dup(0)
+    os.close(free)
+    outcomes: list[str] = []
+    for spare in range(1, 24):
+        for opened in (
+            open_process_on_terminal(shell("exec cat"), SIZE),
+            open_process_on_pipes(shell("exec cat")),
+        ):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, hard))
+            try:
+                async with opened:
+                    outcomes.append("started")
+            except StartError as error:
+                outcomes.append(str(error))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert outcomes[0] == "open a terminal: Too many open files"
+    assert outcomes[-1] == "started"
 
 
 @pytest.mark.parametrize("command", [shell("cat"), shell("yes"), LOGIN])
