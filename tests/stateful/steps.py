@@ -5,11 +5,13 @@ Parties are named: servers ``s0``, ``s1``, …, clients ``c0``, ``c1``, …
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 PATIENT: Final = 200.0  # seconds: more than any dial needs that may try all ways
+NEVER: Final = math.inf  # seconds until a reply comes that is dropped
 
 
 class Port(StrEnum):
@@ -38,43 +40,100 @@ class Rest:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class OfServer:
+    """What a server does."""
+
+    server: str
+
+
+class Start(OfServer):
     """Start a server, under a new address if it ran before."""
 
-    server: str
 
-
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(OfServer):
     """End a server as kill -9 does: its entry stays behind."""
 
-    server: str
+
+class Drain(OfServer):
+    """Let a server leave in good order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
-    """Let a server leave in good order."""
+class DelayReplies:
+    """Let what a server says to requests for streams take so many seconds, or `NEVER` come."""
 
     server: str
+    seconds: float
+
+
+# ---- clients ----
+
+
+@dataclass(frozen=True, slots=True)
+class OfClient:
+    """What a client does."""
+
+    client: str
+
+
+class Leave(OfClient):
+    """Let a client go in good order: its entry goes with it."""
+
+
+class LosePower(OfClient):
+    """Let a client vanish: its entry and its sessions stay behind."""
+
+
+class Return(OfClient):
+    """Let a client that is gone come back, with its key and no memory."""
+
+
+class Twin(OfClient):
+    """Let a second program be who this client is."""
+
+
+class EndTwin(OfClient):
+    """Let the second program go, in good order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usurp:
+    """Take a client's place at a server so many times at once, and then leave."""
+
+    client: str
+    server: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Let a client reach these servers and no others."""
+
+    client: str
+    servers: tuple[str, ...]
 
 
 # ---- lines ----
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Break what connects two parties, until it is healed."""
+class OfLine:
+    """What happens to that which connects two parties."""
 
     a: str
     b: str
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """Make a black hole of what connects two parties, until it is healed."""
+class Cut(OfLine):
+    """Break it, until it is healed."""
 
-    a: str
-    b: str
+
+class Silence(OfLine):
+    """Make a black hole of it, until it is healed."""
+
+
+class Heal(OfLine):
+    """Let the two connect again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +143,6 @@ class SlowDown:
     a: str
     b: str
     latency: float
-
-
-@dataclass(frozen=True, slots=True)
-class Heal:
-    """Let two parties connect again."""
-
-    a: str
-    b: str
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Let a client reach these servers and no others."""
-
-    client: str
-    servers: tuple[str, ...]
 
 
 # ---- the discovery ----
@@ -113,11 +156,8 @@ class Tell:
     what: tuple[str, ...] | Lie
 
 
-@dataclass(frozen=True, slots=True)
-class TellTruth:
+class TellTruth(OfClient):
     """Let the discovery say of a client what it published."""
-
-    client: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +167,14 @@ class LoseDiscovery:
 
 @dataclass(frozen=True, slots=True)
 class FindDiscovery:
-    """Let the discovery answer again."""
+    """Let the discovery answer again, and at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class DelayDiscovery:
+    """Let each answer of the discovery take so many seconds."""
+
+    seconds: float
 
 
 # ---- streams ----
@@ -144,12 +191,30 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
+class DialAtOnce:
+    """Make several dials, each from one client to another, at the same time; close what opens."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CancelDial:
     """Dial, and lose interest after so many seconds."""
 
     client: str
     to: str
     after: float
+
+
+@dataclass(frozen=True, slots=True)
+class OfStream:
+    """What happens to a stream that is kept."""
+
+    stream: int
+
+
+class Close(OfStream):
+    """End it, on both sides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,31 +227,26 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
-class HalfClose:
-    """End one direction of a stream that is kept."""
+class OneWay:
+    """What happens to one direction, or one side, of a stream that is kept."""
 
     stream: int
     forth: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
-    """End a stream that is kept, on both sides."""
-
-    stream: int
+class HalfClose(OneWay):
+    """End it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """Drop a stream that is kept, on one side."""
-
-    stream: int
-    forth: bool = True
+class Reset(OneWay):
+    """Drop the stream there."""
 
 
+Use = Transfer | HalfClose | Close | Reset
 Step = (
-    Rest | Start | Stop | Drain | Cut | Silence | SlowDown | Heal | Move | Tell | TellTruth
-    | LoseDiscovery | FindDiscovery | Dial | CancelDial | Transfer | HalfClose | Close | Reset
+    Rest | Start | Stop | Drain | DelayReplies | Leave | LosePower | Return | Twin | EndTwin | Usurp
+    | Move | Cut | Silence | Heal | SlowDown | Tell | TellTruth | LoseDiscovery | FindDiscovery
+    | DelayDiscovery | Dial | DialAtOnce | CancelDial | Use
 )  # fmt: skip
 
 
@@ -198,3 +258,4 @@ class Script:
     servers: int = 3  # that run at the beginning
     clients: tuple[int, ...] = (0, 1, 1)  # the sessions that each wants; 0 is all
     seed: int = 0  # of every choice that the code makes by chance
+    on_demand: bool = False  # whether servers make links only when requests need them

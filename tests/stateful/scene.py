@@ -1,0 +1,212 @@
+"""The network of one script, and what its steps share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from dmsg_trio import PublicKey
+from dmsg_trio._net.session import Session
+from dmsg_trio._net.splice import Splice
+from dmsg_trio._wire.hybrid import PostQuantum
+from dmsg_trio.client import Client, DmsgStream
+from dmsg_trio.server import PeerOptions, Server
+from dmsg_trio.testing import Network
+
+from .facts import Health, Leg, Life, Tables
+from .faulty_discovery import FaultyDiscovery
+from .judging import Judge
+from .model import World, line
+from .parties import CLIENTS, KEYS, NAMES, PKS, SERVERS
+from .steps import Lie, Script
+
+OPEN_PORT: Final = 80
+CLOSED_PORT: Final = 81
+
+
+@dataclass(slots=True, eq=False)
+class Holder:
+    """A program that is a client, maybe not the only one with its key."""
+
+    name: str
+    client: Client
+    scope: trio.CancelScope
+    gone: trio.Event = field(default_factory=trio.Event)
+    arrived: dict[tuple[PublicKey, int], DmsgStream] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """A stream that a script opened: both its ends, and where it leads."""
+
+    near: DmsgStream
+    far: DmsgStream
+    path: tuple[str, ...]  # client, servers, client
+    sessions: tuple[Session | None, ...]  # that carry its ends
+    ended: set[bool] = field(default_factory=set)  # directions; true is forth
+    lost_at: float | None = None  # when a line or server on the path went
+
+    def ends(self, *, forth: bool) -> tuple[DmsgStream, DmsgStream]:
+        return (self.near, self.far) if forth else (self.far, self.near)
+
+    def leads_over(self, a: str, b: str) -> bool:
+        return line(a, b) in [line(*pair) for pair in zip(self.path, self.path[1:], strict=False)]
+
+
+class Scene:
+    """Servers, clients, streams that are kept, and the world as the model has it."""
+
+    def __init__(self, script: Script, nursery: trio.Nursery) -> None:
+        first = SERVERS[: script.servers]
+        life = {name: Life.UP if name in first else Life.DOWN for name in SERVERS}
+        self.script = script
+        self.world = World(life, on_demand=script.on_demand)
+        self.judge = Judge(self.world)
+        self.network = Network(servers=0)
+        self.discovery = FaultyDiscovery(self.network, self.world)
+        self.network.discovery = self.discovery
+        self.holders: dict[str, Holder] = {}
+        self.twins: dict[str, Holder] = {}
+        self.contested: set[str] = set()  # clients whose key somebody else had
+        self.handovers: dict[tuple[Server, str], list[float]] = {}  # by `Usurp`: when
+        self.kept: list[Kept] = []
+        self.orphans: list[DmsgStream] = []  # that arrived, and whose dial was given up
+        self._nursery = nursery
+
+    # ---- servers ----
+
+    def server(self, name: str) -> Server | None:
+        return next((each for each in self.network.servers if each.pk == PKS[name]), None)
+
+    async def start_server(self, name: str) -> Server:
+        options = PeerOptions(on_demand=self.script.on_demand)
+        server = await self.network.start_server(
+            KEYS[name], post_quantum=PostQuantum.OFF, peers=options
+        )
+        self.world.life[name] = Life.UP
+        return server
+
+    # ---- clients ----
+
+    async def start_client(self, name: str, among: dict[str, Holder]) -> None:
+        among[name] = await self._nursery.start(self._be_client, name)
+
+    async def _be_client(self, name: str, *, task_status: trio.TaskStatus[Holder]) -> None:
+        """Be a client until told to go; what arrives at its port is kept for who looks for it."""
+        wanted = self.script.clients[CLIENTS.index(name)]
+        gone = trio.Event()
+        try:
+            with trio.CancelScope() as scope:
+                async with self.network.client(
+                    KEYS[name], min_sessions=wanted, wait=False, post_quantum=PostQuantum.OFF
+                ) as client:
+                    holder = Holder(name, client, scope, gone)
+                    async with client.listen(OPEN_PORT) as listener:
+                        task_status.started(holder)
+                        while True:
+                            stream = await listener.accept()
+                            holder.arrived[stream.remote.pk, stream.remote.port] = stream
+        finally:
+            gone.set()
+
+    async def end_client(self, name: str, among: dict[str, Holder]) -> None:
+        """Let a program end, and wait until it has."""
+        holder = among.pop(name)
+        holder.scope.cancel()
+        await holder.gone.wait()
+
+    def programs(self, name: str) -> list[Holder]:
+        """Those that are a client now."""
+        return [among[name] for among in (self.holders, self.twins) if name in among]
+
+    def arrival(self, name: str, near: DmsgStream) -> tuple[Holder, DmsgStream] | None:
+        """Where a stream arrived."""
+        for holder in self.programs(name):
+            if far := holder.arrived.pop((near.local.pk, near.local.port), None):
+                return holder, far
+        return None
+
+    # ---- streams ----
+
+    def joins(self) -> dict[str, set[Splice]]:
+        """The streams that each server joins now."""
+        return {NAMES[each.pk]: set(each.metrics._splices) for each in self.network.servers}
+
+    def lose(self, is_lost: Callable[[Kept], bool]) -> None:
+        """Note that streams cannot live on."""
+        for kept in self.kept:
+            if kept.lost_at is None and is_lost(kept):
+                kept.lost_at = trio.current_time()
+
+    def lose_what_was_taken(self) -> None:
+        """Note the streams in sessions that those of another program with the key replaced."""
+        self.lose(
+            lambda kept: any(
+                name in self.contested
+                and (session is None or bool(session.connection.close_reason))
+                for name, session in zip((kept.path[0], kept.path[-1]), kept.sessions, strict=True)
+            )
+        )
+
+    # ---- what there is ----
+
+    def tables(self) -> Tables:
+        servers = {NAMES[server.pk]: server for server in self.network.servers}
+        routes, dead_ends = {}, {}
+        for name, server in servers.items():
+            found = {c for c in CLIENTS if server.routes.find(PKS[c])}
+            live = {c for c in found if any(PKS[name] in legs for legs in self._legs(c))}
+            routes[name], dead_ends[name] = frozenset(live), frozenset(found - live)
+        tables = Tables(
+            sessions=_all_legs(self.holders),
+            twins=_all_legs(self.twins),
+            routes=routes,
+            dead_ends=dead_ends,
+            links={
+                name: frozenset(other for other in SERVERS if server.peers.find(PKS[other]))
+                for name, server in servers.items()
+            },
+            published={name: self.discovery.said_of(name) for name in CLIENTS},
+        )
+        for name, said in tables.published.items():
+            if isinstance(said, Lie):
+                self.world.last_absent[name] = trio.current_time()
+        return tables
+
+    def _legs(self, name: str) -> Iterator[dict[PublicKey, Leg]]:
+        for holder in self.programs(name):
+            yield legs(holder.client)
+
+    # ---- lines ----
+
+    def harm(self, a: str, b: str, health: Health) -> None:
+        if self.world.health(a, b) is not Health.WHOLE:
+            return
+        self.world.lines[line(a, b)] = health
+        self.lose(lambda kept: kept.leads_over(a, b))
+        if health is Health.CUT:
+            self.network.cut(PKS[a], PKS[b])
+        else:
+            self.network.silence(PKS[a], PKS[b])
+
+    def heal(self, a: str, b: str) -> None:
+        self.world.lines.pop(line(a, b), None)
+        self.network.heal(PKS[a], PKS[b])
+
+
+def _all_legs(holders: dict[str, Holder]) -> dict[str, dict[str, Leg]]:
+    return {
+        name: {NAMES[pk]: leg for pk, leg in legs(holder.client).items()}
+        for name, holder in holders.items()
+    }
+
+
+def legs(client: Client) -> dict[PublicKey, Leg]:
+    return {
+        pk: Leg(session.connection.round_trip or 0.0, session.relays_across, session.began)
+        for pk, session in client.sessions.items()
+        if session.connection.is_open
+    }
