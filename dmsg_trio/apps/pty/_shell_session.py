@@ -28,6 +28,7 @@ from ._output_log import OutputLog
 from ._process import Exit, StartError
 
 LAST_WORDS: Final = 60  # seconds without progress after which a client is not waited for any more
+ATTACH_WITHIN: Final = 30  # seconds, for the stream that asked for the session
 LISTED_CHARACTERS: Final = 1024  # of a command in a list of sessions
 SIGNALS: Final = frozenset(
     [
@@ -82,7 +83,8 @@ class ShellSession:
         self.patience = patience
         self._input = bytearray()
         self._client, self._attempt = asked.client, -1
-        self._alone_for: float = patience.keep  # seconds that it may be without a viewer
+        # How many seconds it may be without a viewer: who asked for it is not there yet.
+        self._alone_for: float = max(patience.keep, ATTACH_WITHIN)
         self._last_sign = self._alone_since = trio.current_time()
         self._process: Running | None = None
         self._reading = trio.CancelScope()
@@ -97,6 +99,7 @@ class ShellSession:
         try:
             async with launch(self.asked) as process:
                 self._process = process
+                self._alone_since = trio.current_time()
                 self.begun.set()
                 try:
                     self.exit = await self._run(process)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import trio
@@ -12,8 +14,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._wire.pty import WindowSize
-from dmsg_trio._wire.shell import INPUT_WINDOW, Detached, Errors, Output, TakenOver
+from dmsg_trio._wire.shell import (
+    INPUT_WINDOW,
+    MAX_PAYLOAD,
+    OUTPUT_WINDOW,
+    Attach,
+    Detached,
+    Errors,
+    Event,
+    Input,
+    Output,
+    Refused,
+    Sessions,
+    ShellReader,
+    Start,
+    Started,
+    Taken,
+    TakenOver,
+    encode,
+)
 from dmsg_trio.apps.pty._process import Exit
 from dmsg_trio.apps.pty._remote import (
     AttachedAgain,
@@ -30,7 +51,7 @@ from dmsg_trio.apps.pty._resuming import (
     open_attached_shell,
     open_resuming_shell,
 )
-from dmsg_trio.testing._pipe import MemoryStream
+from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 from tests.apps.pty.shells import Host, Played, echo, open_host
 
 KEPT = Wanted(argv=("it",), keep=60)
@@ -261,3 +282,84 @@ async def test_leaving_the_block_ends_the_command(autojump_clock: MockClock) -> 
             pass
         await trio.sleep(0.1)
         assert [line.reason for *_, line in host.notes.lines] == ["its client hung up"]
+
+
+# ---- hosts that break the rules ----
+
+
+class HostileHost:
+    """Answers the first claim with STARTED and then with ``said``, the next with ``later``."""
+
+    def __init__(self, nursery: trio.Nursery, said: list[Event], later: list[Event]) -> None:
+        self._nursery = nursery
+        self._said = [said, later]
+
+    async def dial(self) -> MemoryStream:
+        near, far = memory_connection()
+        self._nursery.start_soon(self._serve, far, self._said.pop(0))
+        return near
+
+    async def _serve(self, stream: MemoryStream, said: list[Event]) -> None:
+        async with stream:
+            (claim,) = ShellReader(client=False).receive_data(await stream.receive_some())
+            assert isinstance(claim, Start | Attach)
+            for event in said:
+                if isinstance(event, Started):
+                    event = replace(event, session=claim.session)
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(encode(event))
+            await trio.sleep(0.01)  # so that it arrives
+            if self._said:
+                stream.cut()
+            await trio.sleep(1)
+
+
+def started(*, input: int = 0, taken: int = 0, output: int = 0) -> Started:  # noqa: A002
+    return Started(session="0" * 32, input=input, taken=taken, output=output, keep=60)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ([started(output=1)], "output from byte 1 on, not from 0"),
+        ([started(input=1)], "the host has 1 bytes of input, not 0 to 0"),
+        ([started(), started()], "STARTED twice on one stream"),
+        ([started(), Taken(1)], "the command took 1 bytes of input, not 0 to 0"),
+        ([started(), Sessions(())], "Sessions within a session"),
+        ([started(), Refused("oh")], "the host found fault with us: oh"),
+        ([started(), Input(b"x")], "a frame of type 0x03 from the wrong side"),
+        ([Output(b"x")], "Output before STARTED"),
+        ([Refused("gone")], "gone"),
+        (
+            [started()] + [Output(bytes(MAX_PAYLOAD))] * 20,
+            f"{OUTPUT_WINDOW + MAX_PAYLOAD} bytes of output into a window of {OUTPUT_WINDOW}",
+        ),
+    ],
+)
+async def test_a_host_that_breaks_the_rules_is_given_up(
+    autojump_clock: MockClock, said: list[Event], reason: str
+) -> None:
+    async with trio.open_nursery() as nursery:
+        host = HostileHost(nursery, [started()], said)
+        async with open_resuming_shell(host.dial, KEPT) as shell:
+            while True:
+                event = await anext(shell)
+                if isinstance(event, GivenUp):
+                    break
+                await trio.sleep(1)
+            assert event == GivenUp(reason)
+            with pytest.raises(StopAsyncIteration):
+                await anext(shell)
+
+
+async def test_a_list_that_ends_before_its_end_is_no_list(autojump_clock: MockClock) -> None:
+    near, far = memory_connection()
+    await far.send_all(encode(Sessions((), more=True)))
+    await far.send_eof()
+    with pytest.raises(trio.BrokenResourceError, match="within the list"):
+        await list_sessions(near)
+    for answer, error in ((Refused("no"), ShellRefusedError), (Input(b"x"), RemoteProtocolError)):
+        near, far = memory_connection()
+        await far.send_all(encode(answer))
+        with pytest.raises(error):
+            await list_sessions(near)

@@ -35,11 +35,13 @@ from dmsg_trio._wire.shell import (
     Violated,
     encode,
 )
+from dmsg_trio.apps.pty._audit import AuditedSession
 from dmsg_trio.apps.pty._launch import Launcher
 from dmsg_trio.apps.pty._output_log import OutputLog
 from dmsg_trio.apps.pty._process import Exit
 from dmsg_trio.apps.pty._remote import CommandEnded, Dial, ShellRefusedError, Wanted
 from dmsg_trio.apps.pty._resuming import list_sessions, open_attached_shell, open_resuming_shell
+from dmsg_trio.apps.pty._shell_session import Patience, ShellSession
 from dmsg_trio.apps.pty._shells import Limits, Shells
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 from tests.apps.pty.shells import A, B, Host, Notes, Played, echo, open_host
@@ -308,6 +310,22 @@ async def test_who_detached_is_kept_longer_and_then_hung_up_on(autojump_clock: M
         assert not host.notes.lines
         await trio.sleep(20)
         assert [line.reason for *_, line in host.notes.lines] == ["alone for 1000 s"]
+
+
+async def test_a_session_waits_for_the_stream_that_asked_for_it(
+    autojump_clock: MockClock,
+) -> None:
+    @asynccontextmanager
+    async def launch(_: Start) -> AsyncIterator[Played]:
+        yield Played()
+
+    patience = Patience(keep=0, detached=0)
+    session, line = ShellSession(A, start(keep=0), patience, 0), AuditedSession()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.run, launch, line)
+        await trio.sleep(29)
+        assert session.exit is None
+    assert line.reason == "alone for 30 s"
 
 
 async def test_many_sessions_are_listed_and_long_commands_shortened(
