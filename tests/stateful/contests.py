@@ -20,7 +20,7 @@ from .steps import Usurp
 MAX_REPLACEMENTS: Final = 10  # of a session, within
 PERIOD: Final = 60.0  # seconds
 MOMENT: Final = 0.001  # seconds, without latency
-TOLD_WITHIN: Final = 1.0  # seconds
+TOLD_WITHIN: Final = 40.0  # seconds: as long as a session may be dead without notice
 
 
 async def usurp(scene: Scene, step: Usurp) -> None:
