@@ -194,9 +194,8 @@ class AllowList:
         elif new:
             await self._rewrite(self._path, lambda listed: listed | dict.fromkeys(new))
         if known:
-            raise AlreadyAllowedError(
-                ",".join(f"skipping append for {pk}. Already exists" for pk in known)
-            )
+            names = ",".join(map(str, known))
+            raise AlreadyAllowedError(f"skipping append for {names}. Already exists")
 
     async def remove(self, keys: Iterable[PublicKey]) -> None:
         """Let ``keys`` enter no more and end their sessions; one that could not is no error."""

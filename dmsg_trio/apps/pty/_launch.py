@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -74,19 +75,32 @@ class Launcher:
 
     user: str | None = None
     no_new_privileges: bool = False
+    shell: str | None = None  # None: the user's login shell
 
-    @asynccontextmanager
-    async def __call__(self, start: Start) -> AsyncIterator[Running]:
-        """Run what ``start`` asks for while the block lasts; raises `StartError`."""
+    async def command(
+        self, argv: tuple[str, ...], *, terminal: str | None, extra: Mapping[str, str]
+    ) -> Command:
+        """Say how ``argv`` is run here; empty, it is the shell as a login shell."""
         environment = await trio.to_thread.run_sync(
-            partial(login_environment, self.user, term=start.terminal, extra=start.env)
+            partial(login_environment, self.user, term=terminal, extra=extra)
         )
-        command = Command(
-            argv=start.argv or (),
+        argv0 = None
+        if self.shell is not None:
+            environment["SHELL"] = self.shell
+            if not argv:
+                argv, argv0 = (self.shell,), f"-{os.path.basename(self.shell)}"
+        return Command(
+            argv=argv,
+            argv0=argv0,
             environment=environment,
             user=self.user,
             no_new_privileges=self.no_new_privileges,
         )
+
+    @asynccontextmanager
+    async def __call__(self, start: Start) -> AsyncIterator[Running]:
+        """Run what ``start`` asks for while the block lasts; raises `StartError`."""
+        command = await self.command(start.argv or (), terminal=start.terminal, extra=start.env)
         if start.terminal is None:
             async with open_process_on_pipes(command) as piped:
                 yield _OnPipes(piped)

@@ -13,13 +13,14 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from dmsg_trio._errors import ConfigError
-from dmsg_trio._net.tcp import listen_tcp
+from dmsg_trio._net.tcp import listen_tcp, parse_host_port
 
 from ._config import HostOptions
 
@@ -57,6 +58,28 @@ def check_socket(path: Path) -> None:
         raise ConfigError(f"{path} is not a socket")
     if status.st_uid not in (0, os.geteuid()):
         raise ConfigError(f"{path} is a socket of another user ({status.st_uid})")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSocket:
+    """Where the host of a machine listens for its users."""
+
+    network: str  # unix or tcp
+    address: str
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is worth a try."""
+        return self.network != "unix" or Path(self.address).exists()
+
+    async def connect(self) -> trio.SocketStream:
+        """Connect; raises `OSError`."""
+        if self.network == "unix":
+            return await trio.open_unix_socket(self.address)
+        return await trio.open_tcp_stream(*parse_host_port(self.address))
+
+    def __str__(self) -> str:
+        return self.address
 
 
 # ---- making it ----

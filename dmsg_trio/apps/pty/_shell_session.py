@@ -10,7 +10,7 @@ import math
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import trio
@@ -209,6 +209,9 @@ class ShellSession:
         self._last_sign = trio.current_time()
         self._changed.wake()
         if claim.size is not None:
+            if isinstance(claim, Attach) and claim.output is None:
+                # Its screen is empty, and a program draws anew when the size has changed.
+                self.resize(replace(claim.size, rows=claim.size.rows + 1))
             self.resize(claim.size)
 
     def leave(self, viewer: Viewer, *, detach: bool = False) -> None:

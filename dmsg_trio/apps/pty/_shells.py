@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import trio
 
+from dmsg_trio._errors import DmsgError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.shell import (
     MAX_PAYLOAD,
     Attach,
@@ -55,6 +58,10 @@ class Limits:
     idle: float = math.inf  # seconds without a byte either way
 
 
+class TooManySessionsError(DmsgError):
+    """There are as many sessions as there may be; it says which limit that is."""
+
+
 class Audit(Protocol):
     """Who ran what."""
 
@@ -68,8 +75,18 @@ class Audit(Protocol):
 class Shells:
     """The sessions of a host."""
 
-    def __init__(self, launch: Launch, audit: Audit, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        audit: Audit,
+        limits: Limits | None = None,
+        *,
+        while_allowed: Callable[[PublicKey], AbstractContextManager[trio.CancelScope]]
+        | None = None,
+    ) -> None:
         self._launch = launch
+        self._while_allowed = while_allowed
+        self._others: Counter[PublicKey | None] = Counter()  # that count and are not of shell/1
         self._audit = audit
         self._limits = limits or Limits()
         self._sessions: dict[tuple[PublicKey | None, str], ShellSession] = {}
@@ -91,12 +108,14 @@ class Shells:
     async def _run(self, session: ShellSession, source: str) -> None:
         asked = session.asked
         try:
-            with self._audit.session(
-                key=session.pk, source=source, command=asked.argv or ()
-            ) as audited:
-                await session.run(self._launch, audited)
-            if session.failure is None:
-                await session.linger()
+            async with open_service_nursery() as nursery:
+                nursery.start_soon(self._end_when_removed, session)
+                with self._audit.session(
+                    key=session.pk, source=source, command=asked.argv or ()
+                ) as audited:
+                    await session.run(self._launch, audited)
+                if session.failure is None:
+                    await session.linger()
         finally:
             session.forget()
             self._sessions.pop((session.pk, asked.session), None)
@@ -113,13 +132,37 @@ class Shells:
         while self._sessions:
             await self._fewer.park()
 
-    def drop(self, pk: PublicKey | None, reason: str = "its key was removed") -> None:
-        """End the sessions of a key at once, and reset its streams."""
-        for session in self._of(pk):
-            if session.viewer is not None:
-                session.viewer.cut(reset=True)
-            session.end(reason)
-            session.forget()
+    async def _end_when_removed(self, session: ShellSession) -> None:
+        if session.pk is None or self._while_allowed is None:
+            return
+        with self._while_allowed(session.pk):
+            await trio.sleep(math.inf)
+        session.end("its key was removed")
+        session.forget()
+        if session.viewer is not None:
+            session.viewer.cut(reset=True)
+
+    @contextmanager
+    def place_for(self, pk: PublicKey | None) -> Iterator[None]:
+        """Count a session of another kind for the block; raises `TooManySessionsError`."""
+        if reason := self._closed or self._too_many(pk):
+            raise TooManySessionsError(reason)
+        self._others[pk] += 1
+        try:
+            yield
+        finally:
+            self._others[pk] -= 1
+            if not self._others[pk]:
+                del self._others[pk]
+
+    def _too_many(self, pk: PublicKey | None) -> str:
+        """Say which limit is reached, if one is."""
+        limits = self._limits
+        if (count := len(self._of(pk)) + self._others[pk]) >= limits.sessions_per_key:
+            return f"{count} sessions of this key, which is the limit"
+        if (count := len(self._sessions) + self._others.total()) >= limits.sessions:
+            return f"{count} sessions on this host, which is the limit"
+        return ""
 
     # ---- one stream ----
 
@@ -193,10 +236,8 @@ class Shells:
         if self._closed:
             return Refused(self._closed)
         self._make_room(pk)
-        if (count := len(self._of(pk))) >= limits.sessions_per_key:
-            return Refused(f"{count} sessions of this key, which is the limit")
-        if (count := len(self._sessions)) >= limits.sessions:
-            return Refused(f"{count} sessions on this host, which is the limit")
+        if reason := self._too_many(pk):
+            return Refused(reason)
         patience = Patience(
             keep=min(asked.keep, limits.keep), detached=limits.keep_detached, idle=limits.idle
         )

@@ -130,7 +130,19 @@ class Host:
         self.is_reachable = True
         self._play = play
         self._nursery = nursery
-        self.shells = Shells(self._launch, self.notes, limits)
+        self._allowed: dict[PublicKey, list[trio.CancelScope]] = {}
+        self.shells = Shells(self._launch, self.notes, limits, while_allowed=self._while_allowed)
+
+    @contextmanager
+    def _while_allowed(self, pk: PublicKey) -> Iterator[trio.CancelScope]:
+        with trio.CancelScope() as scope:
+            self._allowed.setdefault(pk, []).append(scope)
+            yield scope
+
+    def remove(self, pk: PublicKey) -> None:
+        """Take a key off the list."""
+        for scope in self._allowed.pop(pk):
+            scope.cancel()
 
     @asynccontextmanager
     async def _launch(self, start: Start) -> AsyncIterator[Played]:

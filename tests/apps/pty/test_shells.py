@@ -110,7 +110,7 @@ async def test_a_removed_key_loses_its_sessions_and_streams_at_once(
         mine = await Peer.of(host, start())
         assert isinstance(await mine.hear(), Started)
         async with open_resuming_shell(host.dial_as(B), KEPT) as other:
-            host.shells.drop(A)
+            host.remove(A)
             with pytest.raises(trio.BrokenResourceError):
                 while await mine.hear() is not None:
                     pass
