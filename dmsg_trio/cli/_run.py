@@ -35,9 +35,12 @@ STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 logger = logging.getLogger("dmsg_trio.cli")
 
 
-def program(*, no_args_is_help: bool = False) -> typer.Typer:
+def program(
+    *, no_args_is_help: bool = False, cls: type[typer.core.TyperGroup] | None = None
+) -> typer.Typer:
     """Make the Typer app of a program or command: plain help, fast, and no variables in tracebacks."""
     return typer.Typer(
+        cls=cls,
         no_args_is_help=no_args_is_help,
         rich_markup_mode=None,
         add_completion=False,
@@ -45,7 +48,7 @@ def program(*, no_args_is_help: bool = False) -> typer.Typer:
     )
 
 
-def call(app: Callable[[], object]) -> NoReturn:
+def call(app: Callable[[], object], *, failure: int = REFUSED) -> NoReturn:
     """Be a whole program: ``main`` of a console script calls this with its Typer app."""
 
     def app_and_its_output() -> None:
@@ -54,24 +57,35 @@ def call(app: Callable[[], object]) -> NoReturn:
         finally:
             sys.stdout.flush()  # here, where a reader that is gone is no reason for a traceback
 
-    clearly(app_and_its_output)
+    clearly(app_and_its_output, failure=failure)
     sys.exit(0)
 
 
-def run(async_fn: Callable[[], Awaitable[T]], *, service: bool = False) -> T:
-    """Run ``async_fn`` on Trio; the first SIGINT or SIGTERM cancels it, a second one kills.
+def run(
+    async_fn: Callable[[], Awaitable[T]],
+    *,
+    service: bool = False,
+    failure: int = REFUSED,
+    stops: tuple[signal.Signals, ...] = STOPS,
+) -> T:
+    """Run ``async_fn`` on Trio; the first of the signals ``stops`` cancels it, a second one kills.
 
     Cancelled code that has to say goodbye does so in a shielded scope with a deadline of its own.
     """
     import trio
 
-    return clearly(lambda: trio.run(partial(_until_signal, async_fn, service=service)))
+    return clearly(
+        lambda: trio.run(partial(_until_signal, async_fn, service=service, stops=stops)),
+        failure=failure,
+    )
 
 
-async def _until_signal(async_fn: Callable[[], Awaitable[T]], *, service: bool) -> T:
+async def _until_signal(
+    async_fn: Callable[[], Awaitable[T]], *, service: bool, stops: tuple[signal.Signals, ...]
+) -> T:
     import trio
 
-    with trio.CancelScope() as scope, _cancelled_by_signals(scope) as received:
+    with trio.CancelScope() as scope, _cancelled_by_signals(scope, stops) as received:
         result = await async_fn()
         if not received:
             return result
@@ -79,7 +93,9 @@ async def _until_signal(async_fn: Callable[[], Awaitable[T]], *, service: bool) 
 
 
 @contextmanager
-def _cancelled_by_signals(scope: trio.CancelScope) -> Iterator[list[int]]:
+def _cancelled_by_signals(
+    scope: trio.CancelScope, stops: tuple[signal.Signals, ...]
+) -> Iterator[list[int]]:
     import trio
 
     token = trio.lowlevel.current_trio_token()
@@ -87,7 +103,7 @@ def _cancelled_by_signals(scope: trio.CancelScope) -> Iterator[list[int]]:
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        for each in STOPS:
+        for each in stops:
             signal.signal(each, signal.SIG_DFL)  # so the next one works even if nothing else does
         token.run_sync_soon(stop, signal.Signals(number).name)
 
@@ -95,7 +111,7 @@ def _cancelled_by_signals(scope: trio.CancelScope) -> Iterator[list[int]]:
         logger.info("%s: ending, a second signal ends at once", name)
         scope.cancel()
 
-    before = {number: signal.signal(number, on_signal) for number in STOPS}
+    before = {number: signal.signal(number, on_signal) for number in stops}
     try:
         yield received
     finally:
@@ -106,10 +122,10 @@ def _cancelled_by_signals(scope: trio.CancelScope) -> Iterator[list[int]]:
 # ---- errors ----
 
 
-def clearly(do: Callable[[], T]) -> T:
+def clearly(do: Callable[[], T], *, failure: int = REFUSED) -> T:
     """Call ``do``; what it refuses ends the program with one line, what is a bug stays a bug."""
     refusals: list[DmsgError] = []
-    code = REFUSED
+    code = failure
     try:
         return do()
     except* DmsgError as group:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -32,7 +32,10 @@ from dmsg_trio.apps.pty._config import (
 )
 
 from ._options import KeyOptions, LogOptions, spread
-from ._run import call, program, run
+from ._run import STOPS, call, program, run
+
+if TYPE_CHECKING:
+    from dmsg_trio.client import Client
 
 CONFIG: Final = "./config.json"  # where the reference looks
 
@@ -174,12 +177,13 @@ def _check_rights(user: str | None) -> None:
 
 
 async def serve(config: HostConfig) -> None:
-    """Be a host until cancelled."""
+    """Be a host; the first signal drains it, the next one is left to `run`, which cancels."""
     import trio
 
+    from dmsg_trio._net.nurseries import open_service_nursery
     from dmsg_trio.apps.pty._allow import AllowList
     from dmsg_trio.apps.pty._audit import Audit
-    from dmsg_trio.apps.pty._host import serve_host
+    from dmsg_trio.apps.pty._host import PtyHost
     from dmsg_trio.client import open_client
 
     async def reload_on_signal(
@@ -192,10 +196,16 @@ async def serve(config: HostConfig) -> None:
                 if had_terminal and not has_terminal():
                     # Nobody who closes a window means to leave a way in behind.
                     logger.info("SIGHUP: the terminal is gone, ending")
-                    nursery.cancel_scope.cancel()
+                    host.drain()
                     return
                 allow.reload()
                 logger.info("SIGHUP: %d keys may enter", len(allow.keys))
+
+    async def drain_on_signal() -> None:
+        with trio.open_signal_receiver(*STOPS) as signals:
+            async for _ in signals:
+                break
+        host.drain()
 
     for warning in config.warnings:
         logger.warning("%s", warning)
@@ -209,14 +219,23 @@ async def serve(config: HostConfig) -> None:
                 min_sessions=config.min_sessions,
                 wait=False,
             ) as client,
-            trio.open_nursery() as nursery,
+            open_service_nursery() as nursery,
         ):
+            host = PtyHost(client, config.options, allow, audit)
             await nursery.start(reload_on_signal)
             await nursery.start(allow.watch)
-            await nursery.start(serve_host, client, config.options, allow, audit)
-            print(welcome(config, allow.keys), flush=True)
+            nursery.start_soon(drain_on_signal)
+            nursery.start_soon(_tell_when_registered, client, config.discovery)
+            async with trio.open_nursery() as serving:
+                await serving.start(host.serve)
+                print(welcome(config, allow.keys), flush=True)
     finally:
         audit.close()
+
+
+async def _tell_when_registered(client: Client, discovery: str) -> None:
+    await client.wait_registered()
+    logger.info("registered at %s", discovery)
 
 
 def has_terminal() -> bool:

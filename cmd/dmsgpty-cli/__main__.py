@@ -1,0 +1,5 @@
+"""``python cmd/dmsgpty-cli`` is the program dmsgpty-host."""
+
+from dmsg_trio.cli.dmsgpty_cli import main
+
+main()
