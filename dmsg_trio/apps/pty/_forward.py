@@ -20,6 +20,7 @@ from dmsg_trio._keys import PublicKey
 from dmsg_trio._wire import forward as wire
 from dmsg_trio._wire.forward import FORWARD_URI
 
+from ._audit import AuditedSession
 from ._routes import Route
 from ._service import splice
 
@@ -59,7 +60,9 @@ class Forwards:
         self._waiting: dict[tuple[Owner, str], _Waiting] = {}
         self._counts: dict[Owner, int] = {}
 
-    async def serve(self, stream: trio.abc.HalfCloseableStream, owner: Owner) -> None:
+    async def serve(
+        self, stream: trio.abc.HalfCloseableStream, owner: Owner, audited: AuditedSession
+    ) -> None:
         """Do what the client on ``stream`` wants, until it is done."""
         try:
             with trio.fail_after(REQUEST_TIME):
@@ -67,12 +70,15 @@ class Forwards:
         except trio.TooSlowError:
             raise RemoteProtocolError(f"no word within {REQUEST_TIME} s") from None
         if self._counts.get(owner, 0) >= MAX_FORWARDED:
-            await _say(stream, wire.Failed(f"{MAX_FORWARDED} are forwarded for this key already"))
+            audited.reason = f"{MAX_FORWARDED} are forwarded for this key already"
+            await _say(stream, wire.Failed(audited.reason))
             return
+        audited.reason = _in_words(request)
         self._counts[owner] = self._counts.get(owner, 0) + 1
         try:
             await self._do(request, stream, owner)
         except ForwardError as error:
+            audited.reason += f": {error}"
             await _say(stream, wire.Failed(str(error)))
         finally:
             self._counts[owner] -= 1
@@ -149,6 +155,16 @@ class Forwards:
             await splice(stream, waiting.stream, half_close=True)
         finally:
             waiting.done.set()
+
+
+def _in_words(request: wire.Request) -> str:
+    match request:
+        case wire.Connect(host, port):
+            return f"connect to {host}:{port}"
+        case wire.Listen(host, port):
+            return f"listen on {host}:{port}"
+        case wire.Take():
+            return "take a connection that arrived"
 
 
 async def _connect(host: str, port: int) -> trio.SocketStream:

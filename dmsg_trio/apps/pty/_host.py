@@ -150,7 +150,9 @@ class PtyHost:
                         await self._serve_files(stream, owner, source)
                 case forward.FORWARD_URI:
                     await accept(stream)
-                    await self._forwards.serve(stream, owner)
+                    command = ("(forward)",)
+                    with self._audit.session(key=owner, source=source, command=command) as audited:
+                        await self._forwards.serve(stream, owner, audited)
                 case pty.WHITELIST_URI if owner is None:
                     await accept(stream)
                     await serve_whitelist(stream, self._allow)
