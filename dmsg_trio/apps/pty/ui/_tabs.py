@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -31,7 +32,7 @@ from ._messages import (
     size_of,
 )
 from ._shell import OpenShell, TabShell
-from ._websocket import ABNORMAL, GOING_AWAY, NORMAL, POLICY, WebSocket, WebSocketClosedError
+from ._websocket import GOING_AWAY, NORMAL, POLICY, WebSocket, WebSocketClosedError
 
 OPEN_WITHIN: Final = 10  # seconds for the page's first word
 GRACE: Final = 60  # seconds for which a shell waits when its tab's network is gone
@@ -125,7 +126,8 @@ class _Tab:
         if self._scope is not None:
             self._scope.cancel()
         async with self._seat:
-            with trio.CancelScope() as self._scope:
+            with trio.CancelScope() as scope:
+                self._scope = scope
                 self.shell.keep()
                 try:
                     await self._show(socket, received, key, label)
@@ -135,8 +137,8 @@ class _Tab:
                 except RemoteProtocolError:
                     self.shell.hang_up()
                     raise
-            if self._scope.cancelled_caught:
-                await socket.close(TAKEN_OVER, "the tab has another connection")
+        if scope.cancelled_caught:
+            await socket.close(TAKEN_OVER, "the tab has another connection")
 
     def _leave(self, code: int) -> None:
         if code in (NORMAL, GOING_AWAY):
@@ -157,6 +159,7 @@ class _Tab:
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._send_news, socket, received)
             nursery.start_soon(_watch, socket)
+            # The one who receives tells how it ended; those who send only stop.
             while True:
                 self._take_untrusted(await socket.receive())
 
@@ -176,25 +179,27 @@ class _Tab:
         """Send what the shell says, and what has become of it behind all that."""
         status: Status | None = None
         taken = 0
-        while True:
-            if taken != self.shell.taken:
-                taken = self.shell.taken
-                await socket.send(encode(Taken(count=taken)))
-            elif piece := self.shell.output_from(sent):
-                sent += len(piece)
-                await socket.send(piece)
-            elif status != self.shell.status:
-                status = self.shell.status
-                await socket.send(encode(status))
-            else:
-                await self.shell.changed.wait()
+        with suppress(WebSocketClosedError):
+            while True:
+                if taken != self.shell.taken:
+                    taken = self.shell.taken
+                    await socket.send(encode(Taken(count=taken)))
+                elif piece := self.shell.output_from(sent):
+                    sent += len(piece)
+                    await socket.send(piece)
+                elif status != self.shell.status:
+                    status = self.shell.status
+                    await socket.send(encode(status))
+                else:
+                    await self.shell.changed.wait()
 
 
 async def _watch(socket: WebSocket) -> None:
-    """Let both ends know that the other one lives; raise `WebSocketClosedError` if it does not."""
-    while trio.current_time() < socket.last_heard + SILENCE:
-        # A page hears messages but no pings; a browser answers pings while its page sleeps.
-        await socket.send(encode(Alive()))
-        await socket.ping()
-        await trio.sleep(ALIVE_EVERY)
-    raise WebSocketClosedError(ABNORMAL, "the browser is silent")
+    """Let both ends know that the other one lives; break the connection if it does not."""
+    with suppress(WebSocketClosedError):
+        while trio.current_time() < socket.last_heard + SILENCE:
+            # A page hears messages but no pings; a browser answers pings while its page sleeps.
+            await socket.send(encode(Alive()))
+            await socket.ping()
+            await trio.sleep(ALIVE_EVERY)
+        await socket.abort()

@@ -7,6 +7,7 @@ that was closed from a network that is gone.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -76,6 +77,10 @@ class WebSocket:
                     await self.receive()
             except WebSocketClosedError:
                 pass
+        await self.abort()
+
+    async def abort(self) -> None:
+        """Break the connection; whoever receives is told."""
         await trio.aclose_forcefully(self._stream)
 
     async def _send(self, event: WebSocketEvent) -> None:
@@ -104,8 +109,11 @@ class WebSocket:
                 case Ping():
                     await self._send(event.response())
                 case CloseConnection(code=code, reason=reason):
+                    if self._connection.state is ConnectionState.OPEN:  # they were no frames
+                        await self._refuse(int(code), reason or "")
                     if self._connection.state is ConnectionState.REMOTE_CLOSING:
-                        await self._send(event.response())
+                        with suppress(WebSocketClosedError):  # a code that came is what counts
+                            await self._send(event.response())
                     raise WebSocketClosedError(int(code), reason or "")
 
     async def _next_event_untrusted(self) -> WebSocketEvent:
