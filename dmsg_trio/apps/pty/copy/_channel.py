@@ -73,7 +73,7 @@ class CopyChannel:
 
     async def end(self) -> None:
         """Say that nothing follows, and wait a little for the other side to have it all."""
-        with trio.move_on_after(FAREWELL), trio.CancelScope(shield=True):
+        with trio.move_on_after(FAREWELL):
             try:
                 await self._stream.send_eof()
                 while await self._stream.receive_some(RECEIVE_SIZE):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -44,13 +45,14 @@ async def put(
     progress: Progress,
 ) -> Outcome:
     """Copy local ``sources`` to ``target`` on the host; what did not work, `Outcome` counts."""
-    request = Put(
-        target=target,
-        several=len(sources) > 1,
-        preserve=options.preserve,
-        overwrite=options.overwrite,
-        resume=options.resume,
-    )
+    with _told_as_copy_error():
+        request = Put(
+            target=target,
+            several=len(sources) > 1,
+            preserve=options.preserve,
+            overwrite=options.overwrite,
+            resume=options.resume,
+        )
     watch = Watch(progress)
     async with await _asked(stream_opener, request) as channel:
         sender = Sender(
@@ -72,7 +74,8 @@ async def get(
     progress: Progress,
 ) -> Outcome:
     """Copy ``sources`` of the host to the local ``target``."""
-    request = Get(sources=tuple(sources), recursive=options.recursive, resume=options.resume)
+    with _told_as_copy_error():
+        request = Get(sources=tuple(sources), recursive=options.recursive, resume=options.resume)
     policy = Policy(
         preserve=options.preserve,
         overwrite=options.overwrite,
@@ -94,6 +97,15 @@ async def get(
     finally:
         receiver.close()
     return watch.outcome()
+
+
+@contextmanager
+def _told_as_copy_error() -> Iterator[None]:
+    """What cannot be asked for was the user's wish."""
+    try:
+        yield
+    except ValueError as error:
+        raise CopyError(str(error)) from error
 
 
 async def _asked(stream_opener: StreamOpener, request: Put | Get) -> CopyChannel:
