@@ -165,6 +165,7 @@ class Tab:
 
     async def type(self, text: str) -> None:
         """Type characters; a line feed is Enter."""
+        await self.call("Page.bringToFront")
         for piece in re.split("(\n)", text):
             if piece == "\n":
                 await self.press("Enter")

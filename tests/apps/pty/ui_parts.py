@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import os
 import secrets
-import shlex
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import trio
@@ -43,11 +43,12 @@ class ScriptedShell:
         self.input = bytearray()
         self.sizes: list[WindowSize] = []
         self._resized = trio.Condition()
+        self._typed = trio.Condition()
         self.reads_input = trio.Event()
         self.reads_input.set()
         self.is_over = trio.Event()
 
-    def __aiter__(self) -> ScriptedShell:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> RemoteEvent:
@@ -55,7 +56,14 @@ class ScriptedShell:
 
     async def send_input(self, data: bytes) -> None:
         await self.reads_input.wait()
-        self.input += data
+        async with self._typed:
+            self.input += data
+            self._typed.notify_all()
+
+    async def has_input(self, data: bytes) -> None:
+        async with self._typed:
+            while self.input != data:
+                await self._typed.wait()
 
     async def resize(self, size: WindowSize) -> None:
         async with self._resized:
@@ -174,6 +182,47 @@ async def running_ui(
         yield Ui(listeners[0].socket.getsockname()[1], access)
 
 
+class Proxy:
+    """Carries connections to a port, and can break all of them."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._scopes: set[trio.CancelScope] = set()
+
+    def cut(self) -> None:
+        """Break the connections that are there."""
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def carry(self, near: trio.SocketStream) -> None:
+        async with await trio.open_tcp_stream("127.0.0.1", self._target) as far:
+            with trio.CancelScope() as scope:
+                self._scopes.add(scope)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_copy, near, far)
+                    nursery.start_soon(_copy, far, near)
+            self._scopes.remove(scope)
+            await trio.aclose_forcefully(near)
+
+
+async def _copy(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        async for data in source:
+            await sink.send_all(data)
+        await sink.send_eof()
+
+
+@asynccontextmanager
+async def running_proxy(target: int) -> AsyncIterator[Proxy]:
+    proxy = Proxy(target)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    proxy.port = listeners[0].socket.getsockname()[1]
+    async with open_service_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, proxy.carry, listeners)
+        yield proxy
+
+
 # ---- a client ----
 
 
@@ -279,7 +328,3 @@ class Page:
 async def opened_page(port: int) -> AsyncIterator[Page]:
     async with connected(port, "/_ui/socket", f"Sec-WebSocket-Protocol: {SUBPROTOCOL}") as socket:
         yield Page(socket)
-
-
-def quoted(path: Path) -> str:
-    return shlex.quote(str(path))

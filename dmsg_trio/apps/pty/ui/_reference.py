@@ -16,7 +16,7 @@ import trio
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Errors, Output
-from dmsg_trio.apps.pty._remote import ConnectionLost, RemoteShell
+from dmsg_trio.apps.pty._remote import AttachedAgain, ConnectionLost, RemoteShell
 
 from ._http import Request
 from ._shell import LOSSES, OpenShell, why
@@ -33,11 +33,12 @@ async def serve_reference(
 ) -> None:
     """Have a shell as long as the WebSocket; close that when the shell ends."""
     try:
+        await socket.send(KEEP_ALIVE)
         async with open_service_nursery() as nursery:
             nursery.start_soon(_keep_alive, socket)
             await _have_shell(socket, request, open_shell, label)
         await socket.close(reason="closed")
-    except WebSocketClosedError:
+    except* WebSocketClosedError:
         await socket.close()
 
 
@@ -88,8 +89,10 @@ async def _carry_output(remote: RemoteShell, socket: WebSocket) -> None:
                     await socket.send(text)
             case ConnectionLost():
                 await socket.send("[dmsgpty-ui] Status: Reconnecting...\r")
+            case AttachedAgain():
+                await socket.send("[dmsgpty-ui] Status: Connected.\r")
             case _:
-                pass
+                break
     if rest := decoder.decode(b"", final=True):
         await socket.send(rest)
 
@@ -104,5 +107,5 @@ async def _complain(socket: WebSocket, reason: str) -> None:
 
 async def _keep_alive(socket: WebSocket) -> None:
     while True:
-        await socket.send(KEEP_ALIVE)
         await trio.sleep(KEEP_ALIVE_EVERY)
+        await socket.send(KEEP_ALIVE)
