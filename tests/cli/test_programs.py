@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from dmsg_trio.cli import dmsg
+from dmsg_trio.cli import dmsg, pty
 from tests.cli.running import DMSG, environment
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,10 @@ SCRIPTS = cast(
     "dict[str, str]", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 )
 MODULES = {path.stem for path in (ROOT / "dmsg_trio" / "cli").glob("[!_]*.py")}
-COMMANDS = sorted(dmsg.COMMANDS)
+TABLE: dict[tuple[str, ...], tuple[str, str]] = {
+    **{(name,): line for name, line in dmsg.COMMANDS.items()},
+    **{("pty", name): line for name, line in pty.COMMANDS.items()},
+}
 
 # What takes long to import, and is of no use for a line of help.
 SLOW = ("trio", "httpx", "starlette", "hypercorn", "cryptography", "nacl", "coincurve", "rich")
@@ -65,24 +68,26 @@ def test_the_folder_of_the_programs_is_no_package() -> None:
 
 
 def test_each_module_is_a_command_and_each_command_a_module() -> None:
-    assert {module for module, _ in dmsg.COMMANDS.values()} == MODULES - {"dmsg"}
+    assert {module for module, _ in TABLE.values()} == MODULES - {"dmsg"}
     assert set(dmsg.ALIASES.values()) <= set(dmsg.COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_is_a_typer_app_with_a_help(name: str) -> None:
-    app = import_module(f"dmsg_trio.cli.{dmsg.COMMANDS[name][0]}").app
+@pytest.mark.parametrize("words", TABLE, ids=" ".join)
+def test_a_command_is_a_typer_app_with_a_help(words: tuple[str, ...]) -> None:
+    app = import_module(f"dmsg_trio.cli.{TABLE[words][0]}").app
     assert isinstance(app, typer.Typer)
     assert get_command(app).help
-    assert f"Usage: dmsg {name} " in output(DMSG, name, "--help")
+    assert f"Usage: {' '.join(('dmsg', *words))} " in output(DMSG, *words, "--help")
 
 
 def test_the_help_lists_each_command_with_its_line() -> None:
-    shown = output(DMSG, "--help")
-    for name, (_, line) in dmsg.COMMANDS.items():
-        assert f"  {name} " in shown
-        assert line in shown
-    assert "disc " not in shown
+    for group in (), ("pty",):
+        shown = output(DMSG, *group, "--help")
+        for words, (_, line) in TABLE.items():
+            if words[:-1] == group:
+                assert f"  {words[-1]} " in shown
+                assert line in shown
+        assert "disc " not in shown
 
 
 def test_an_alias_is_the_command_itself() -> None:
@@ -94,13 +99,16 @@ def test_the_version_is_that_of_the_project() -> None:
     assert output(DMSG, "--version") == f"dmsg_trio {project['version']}\n"
 
 
-def test_the_help_waits_for_nothing_that_takes_long_to_import() -> None:
-    code = "import json, sys; from dmsg_trio.cli.dmsg import umbrella; umbrella().main(['--help'], standalone_mode=False); print(json.dumps(list(sys.modules)))"
+@pytest.mark.parametrize("words", [["--help"], ["pty", "--help"]], ids=" ".join)
+def test_the_help_waits_for_nothing_that_takes_long_to_import(words: list[str]) -> None:
+    code = f"import json, sys; from dmsg_trio.cli.dmsg import umbrella; umbrella().main({words}, standalone_mode=False); print(json.dumps(list(sys.modules)))"
     modules = json.loads(output(sys.executable, "-c", code).splitlines()[-1])
     assert set(SLOW) & set(modules) == set()
 
 
 def test_a_command_that_is_not_there_is_wrong_usage() -> None:
-    done = subprocess.run([DMSG, "fly"], env=environment(), capture_output=True, check=False)
-    assert done.returncode == 2
-    assert b"No such command 'fly'" in done.stderr
+    for group in (), ("pty",):
+        command = [DMSG, *group, "fly"]
+        done = subprocess.run(command, env=environment(), capture_output=True, check=False)
+        assert done.returncode == 2
+        assert b"No such command 'fly'" in done.stderr
