@@ -31,6 +31,7 @@ MAX_REASON: Final = 4096
 RESUMABLE: Final = 4 * 1024 * 1024  # bytes from which on a file is worth a round trip
 
 _HEADER: Final = struct.Struct(">BI")
+HEADER_SIZE: Final = _HEADER.size
 _MAX_NUMBER: Final = 2**63 - 1  # what every language can count, and what files can be
 
 Buffer: TypeAlias = bytes | bytearray | memoryview

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -250,20 +251,36 @@ async def test_a_full_disk_fails_the_file_and_the_target_stays(
     (source / "large").write_bytes(os.urandom(LARGE))
     (source / "small").write_text("fits")
     (target / "large").write_text("old")
-    write = os.write
+    write = os.writev
 
-    def full(number: int, data: memoryview) -> int:
-        if len(data) > 1000:
+    def full(number: int, pieces: Sequence[bytes]) -> int:
+        if sum(map(len, pieces)) > 1000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(number, data)
+        return write(number, pieces)
 
     notes = Notes()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
+        patch.setattr(os, "writev", full)
         await copy(operation, [os.fsencode(source) + b"/."], target, progress=notes)
     assert notes.problems == [(str(target / "large"), "No space left on device")]
     assert (target / "large").read_text() == "old"
     assert (target / "small").read_text() == "fits"
+
+
+@BOTH_WAYS
+async def test_a_disk_that_takes_less_than_it_was_given_is_asked_again(
+    operation: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(LARGE))
+
+    def slow(number: int, pieces: Sequence[bytes]) -> int:
+        return os.write(number, b"".join(pieces)[:50_000])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", slow)
+        outcome = await copy(operation, [tmp_path / "source"], tmp_path / "target")
+    assert outcome.is_complete
+    assert facts(tmp_path / "target") == facts(tmp_path / "source")
 
 
 @BOTH_WAYS
@@ -293,15 +310,15 @@ async def test_a_source_that_shrinks_is_told_and_not_copied(
     operation: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "source").write_bytes(bytes(LARGE))
-    read = os.pread
+    read = os.preadv
 
-    def shrinking(number: int, count: int, at: int) -> bytes:
+    def shrinking(number: int, buffers: Sequence[memoryview], at: int) -> int:
         os.truncate(tmp_path / "source", LARGE // 2)
-        return read(number, count, at)
+        return read(number, buffers, at)
 
     notes = Notes()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", shrinking)
+        patch.setattr(os, "preadv", shrinking)
         await copy(operation, [tmp_path / "source"], tmp_path / "target", progress=notes)
     assert [reason for _, reason in notes.problems] == ["it changed while it was read"]
     assert not (tmp_path / "target").exists()

@@ -30,7 +30,7 @@ class CopyChannel:
         """Send one frame."""
         await self.send(encode(event))
 
-    async def send(self, frames: bytes) -> None:
+    async def send(self, frames: bytes | memoryview) -> None:
         """Send frames that were written already."""
         try:
             await self._stream.send_all(frames)

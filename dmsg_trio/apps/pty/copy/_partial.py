@@ -19,6 +19,7 @@ from typing import Final
 
 from dmsg_trio._wire.file_copy import File
 
+MAX_PIECES: Final = 512  # that one call of the system writes; all systems take 1024
 PIECE: Final = 1024 * 1024  # bytes that are read or hashed at once
 MAX_STALE: Final = 1024  # parts of files in one folder that are looked at
 _PARTIAL: Final = re.compile(rb"\.dmsg-[0-9a-f]{16}-[0-9a-f]{16}\.part")
@@ -49,14 +50,18 @@ class PartialFile:
         self.size = 0
         self.digest = hashlib.sha256()
 
-    def write(self, data: bytes) -> None:
-        """Add to the end."""
-        rest = memoryview(data)
-        while rest:
-            count = os.write(self.number, rest)
-            self.digest.update(rest[:count])
+    def write(self, pieces: list[bytes]) -> None:
+        """Add to the end, and use up the list; to join the pieces would cost as much as to write."""
+        at = 0
+        while at < len(pieces):
+            count = os.writev(self.number, pieces[at : at + MAX_PIECES])
             self.size += count
-            rest = rest[count:]
+            while count:
+                written = pieces[at][:count]
+                self.digest.update(written)
+                count -= len(written)
+                pieces[at] = pieces[at][len(written) :]
+                at += not pieces[at]
 
     # ---- ending ----
 

@@ -65,8 +65,7 @@ class Watch:
         for event in events:
             match event:
                 case Data(data):
-                    self._bytes += len(data)
-                    self._progress.bytes_moved(len(data))
+                    self.moved(len(data))
                 case Folder(name):
                     self._folders.append(name)
                 case Up():
@@ -87,6 +86,11 @@ class Watch:
                     self._problem(shown(path), reason)
                 case _:
                     pass
+
+    def moved(self, count: int) -> None:
+        """Take notice of content that nobody looked at."""
+        self._bytes += count
+        self._progress.bytes_moved(count)
 
     def failed(self, path: bytes, reason: str) -> None:
         """Take notice of what could not be written."""

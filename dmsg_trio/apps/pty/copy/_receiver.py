@@ -284,7 +284,7 @@ class Receiver:
         arriving = self._arriving
         if content and arriving is not None and arriving.partial is not None:
             try:
-                arriving.partial.write(content[0] if len(content) == 1 else b"".join(content))
+                arriving.partial.write(content)
             except OSError as error:
                 self._give_up(arriving, error)
         content.clear()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from dmsg_trio._wire.file_copy import (
+    HEADER_SIZE,
     MAX_DEPTH,
     MAX_PATH,
     RESUMABLE,
@@ -37,18 +39,36 @@ from dmsg_trio._wire.file_copy import (
 from ._partial import PIECE
 
 BATCH: Final = 1024 * 1024  # bytes that are read before the network has its turn
+SMALL: Final = 64 * 1024  # bytes that are better copied than sent by themselves
+FRAME_SIZE: Final = HEADER_SIZE + PIECE
+BUFFERS: Final = 3  # one is read into, one waits, one is sent
+_NOTHING: Final = memoryview(b"")
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LATEST: Final = 2**63 - 1  # nanoseconds
 
-_Events: TypeAlias = Generator[FromSender, None, None]
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A DATA frame in a buffer that will be used again; ``size`` is without its header."""
+
+    frame: memoryview
+    size: int
+
+
+_Events: TypeAlias = Generator[FromSender | _Content, None, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some of what a sender says, and the same as bytes; if it ``asks``, an answer comes next."""
+    """Some of what a sender says, and as bytes; if it ``asks``, an answer comes next.
+
+    Its last frame may be ``content`` that is in a buffer, which the third one after it uses again.
+    """
 
     events: tuple[FromSender, ...]
     wire: bytes
+    content: memoryview
+    content_size: int
     asks: bool
 
 
@@ -78,6 +98,7 @@ class Sender:
         self._under_way: list[int] = []  # folders and at last a file
         self._unwanted: set[int] = set()  # of those
         self._have: Have | None = None
+        self._buffers: deque[memoryview] = deque()
 
     # ---- what the receiver says ----
 
@@ -107,19 +128,16 @@ class Sender:
         events: list[FromSender] = []
         wire: list[bytes] = []
         size = 0
-        asks = False
         for event in self._events:
+            if isinstance(event, _Content):
+                return Batch(tuple(events), b"".join(wire), event.frame, event.size, asks=False)
             events.append(event)
-            if isinstance(event, Data):
-                wire += (data_header(len(event.data)), event.data)
-                size += len(event.data)
-            else:
-                wire.append(encode(event))
-                size += len(wire[-1])
+            wire.append(encode(event))
+            size += len(wire[-1])
             asks = isinstance(event, File) and event.asks
             if asks or size >= BATCH:
-                break
-        return Batch(tuple(events), b"".join(wire), asks) if events else None
+                return Batch(tuple(events), b"".join(wire), _NOTHING, 0, asks)
+        return Batch(tuple(events), b"".join(wire), _NOTHING, 0, asks=False) if events else None
 
     def close(self) -> None:
         """Close all that is open."""
@@ -212,14 +230,13 @@ class Sender:
             yield At(at)
         while not self.is_unwanted:
             # One byte more than there should be: so a file that grows is noticed.
-            data = os.pread(number, min(PIECE, before.st_size - at + 1), at)
-            if not data:
-                break
+            wanted = min(PIECE, before.st_size - at + 1)
+            data, said = self._read(number, wanted, at)
             at += len(data)
-            if at > before.st_size:
+            if not data or at > before.st_size:
                 break
             digest.update(data)
-            yield Data(data)
+            yield said
         after = os.fstat(number)
         if self.is_unwanted:
             yield Abandoned("")
@@ -227,6 +244,23 @@ class Sender:
             yield Abandoned("it changed while it was read")
         else:
             yield Complete(digest.digest())
+
+    def _read(
+        self, number: int, wanted: int, at: int
+    ) -> tuple[bytes | memoryview, Data | _Content]:
+        """Read into a buffer of our own if it is much: new memory costs more than to read."""
+        if wanted <= SMALL:
+            piece = os.pread(number, wanted, at)
+            return piece, Data(piece)
+        if not self._buffers:
+            self._buffers += (memoryview(bytearray(FRAME_SIZE)) for _ in range(BUFFERS))
+        self._buffers.rotate()
+        frame = self._buffers[0]
+        count = os.preadv(number, [frame[HEADER_SIZE : HEADER_SIZE + wanted]], at)
+        data = frame[HEADER_SIZE : HEADER_SIZE + count]
+        if count:
+            frame[:HEADER_SIZE] = data_header(count)
+        return data, _Content(frame[: HEADER_SIZE + count], count)
 
     def _common_beginning(self, number: int, size: int) -> tuple[hashlib._Hash, int]:
         """See how much of what the receiver has is in this file; and its digest."""

@@ -47,8 +47,12 @@ class _Flow:
 
     async def send(self, batches: trio.MemoryReceiveChannel[Batch]) -> None:
         async for batch in batches:
-            await self._channel.send(batch.wire)
+            if batch.wire:
+                await self._channel.send(batch.wire)
             self._watch.see(batch.events)
+            if batch.content_size:
+                await self._channel.send(batch.content)
+                self._watch.moved(batch.content_size)
 
     async def hear(self) -> None:
         """Take in what the receiver says until it has finished."""
