@@ -74,7 +74,7 @@ terminal.onResize(() => say({ type: "resize", ...size() }));
 terminal.onData((data) => type(new TextEncoder().encode(data), data));
 terminal.onBinary((data) => type(Uint8Array.from(data, (character) => character.charCodeAt(0)), data));
 terminal.onTitleChange((title) => {
-  document.title = [title.slice(0, 200), label].filter(Boolean).join(" · ");
+  document.title = [title.slice(0, 200), shortLabel()].filter(Boolean).join(" · ");
 });
 terminal.attachCustomKeyEventHandler(copyAndPaste);
 
@@ -175,7 +175,7 @@ function hear(message) {
   switch (message.type) {
     case "opened":
       ({ shell, label } = message);
-      document.title = label;
+      document.title = shortLabel();
       store(message.key);
       tries = 0;
       phase = "attached";
@@ -270,6 +270,11 @@ function startAgain() {
     hide();
     connect();
   });
+}
+
+// A key is recognised by its beginning.
+function shortLabel() {
+  return label.replace(/^([0-9a-f]{8})[0-9a-f]{58}/, "$1…");
 }
 
 function sentence(text) {
