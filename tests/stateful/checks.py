@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import trio
 
 NOTICED_WITHIN: Final = 30.0  # seconds in which a lost stream breaks
+PAUSE: Final = 2.0  # seconds between two looks
 
 
 class UnexpectedError(AssertionError):
@@ -31,6 +32,18 @@ def arriving(what: str) -> Iterator[None]:
             yield
     except trio.TooSlowError:
         raise UnexpectedError(f"{what} did not come") from None
+
+
+async def holds_within(seconds: float, look: Callable[[], None]) -> None:
+    """Expect that ``look`` has nothing to find fault with, at some time within this."""
+    until = trio.current_time() + seconds
+    while True:
+        try:
+            return look()
+        except UnexpectedError:
+            if trio.current_time() >= until:
+                raise
+        await trio.sleep(PAUSE)
 
 
 def tasks() -> Counter[str]:

@@ -20,13 +20,18 @@ from .steps import Usurp
 MAX_REPLACEMENTS: Final = 10  # of a session, within
 PERIOD: Final = 60.0  # seconds
 MOMENT: Final = 0.001  # seconds, without latency
-TOLD_WITHIN: Final = 40.0  # seconds: as long as a session may be dead without notice
+TOLD_WITHIN: Final = 1.0  # seconds, over the slowest of lines
+TENTATIVE_TIME: Final = (
+    2.0  # seconds more, for keys of servers: a session may be about to be a link
+)
 
 
 async def usurp(scene: Scene, step: Usurp) -> None:
     """Take a client's place again and again, in no time."""
     server = scene.server(step.server)
     if server is None or scene.world.life[step.server] is not Life.UP:
+        return
+    if step.client in scene.world.said_servers:  # for long it may not be known who is newest
         return
     pk = PKS[step.client]
     scene.contested.add(step.client)
@@ -75,8 +80,9 @@ async def usurp(scene: Scene, step: Usurp) -> None:
 
 def check_contests(scene: Scene) -> None:
     """See that no two programs with one key have a session with one server."""
-    long_ago = trio.current_time() - TOLD_WITHIN
     for name in scene.twins.keys() & scene.holders.keys():
+        told_within = TOLD_WITHIN + (TENTATIVE_TIME if name in scene.world.said_servers else 0.0)
+        long_ago = trio.current_time() - told_within
         for a, b in combinations(scene.programs(name), 2):
             here, there = a.client.sessions, b.client.sessions
             for pk in here.keys() & there.keys():

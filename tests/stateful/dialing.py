@@ -18,8 +18,8 @@ from .checks import check
 from .facts import Attempted, Code, Ended, Life, Outcome
 from .parties import NAMES, PKS
 from .scene import CLOSED_PORT, OPEN_PORT, Holder, Kept, Scene
-from .steps import PATIENT, CancelDial, Dial, DialAtOnce, Port
-from .streams import close
+from .steps import PATIENT, CancelDial, Close, Dial, DialAtOnce, Port
+from .streams import close, use
 
 JOINED_WITHIN: Final = 0.001  # seconds: servers join streams right after they passed the answer on
 ALL_JOINED: Final = 1.0  # seconds for that, and for streams to end, over the slowest of lines
@@ -58,7 +58,7 @@ async def dial(scene: Scene, step: Dial) -> None:
     )
     scene.judge.judge(ended, before, scene.tables())
     if len(scene.kept) > MAX_STREAMS:
-        await close(scene, scene.kept[0])
+        await use(scene, Close(0))
 
 
 async def dial_at_once(scene: Scene, step: DialAtOnce) -> None:
@@ -92,9 +92,9 @@ async def dial_at_once(scene: Scene, step: DialAtOnce) -> None:
         for ends in lines:
             _check_coalesced(scene, ends, made[ends])
     scene.judge.judge_all(by_path, before, after)
+    scene.kept += kept
     for each in kept:
-        await each.near.aclose()
-        await each.far.aclose()
+        await close(scene, each)
     await trio.sleep(ALL_JOINED)
 
 

@@ -12,7 +12,7 @@ from dmsg_trio.server import Server
 from dmsg_trio.server._asking import Answer
 
 from .facts import Health, Life
-from .parties import CLIENTS, PKS, SERVERS
+from .parties import CLIENTS, SERVERS
 from .scene import Scene
 from .steps import (
     Cut,
@@ -23,6 +23,7 @@ from .steps import (
     FindDiscovery,
     Heal,
     Leave,
+    Lie,
     LoseDiscovery,
     LosePower,
     Move,
@@ -62,7 +63,7 @@ class Faults:
             case Heal(a, b):
                 scene.heal(a, b)
             case SlowDown(a, b, latency):
-                scene.network.slow_down(PKS[a], PKS[b], latency)
+                scene.slow_down(a, b, latency)
             case Move(client, servers):
                 for server in SERVERS:
                     if server in servers:
@@ -71,6 +72,8 @@ class Faults:
                         self._harm(client, server, Health.CUT)
             case Tell(client, what):
                 world.lies[client] = what
+                if what is Lie.A_SERVER:
+                    world.said_servers.add(client)  # who publishes anew keeps what is said beside
                 world.last_fault = trio.current_time()
             case TellTruth(client):
                 world.lies.pop(client, None)

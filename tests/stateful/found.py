@@ -15,9 +15,11 @@ from .steps import (
     Rest,
     Script,
     Silence,
+    SlowDown,
     Start,
     Stop,
     Tell,
+    Twin,
 )
 
 FOUND: Final = {
@@ -64,5 +66,34 @@ FOUND: Final = {
             Silence("s0", "s2"),
             Dial("c0", "c1", Port.CLOSED),
         )
+    ),
+    "a stream was let go whose line fell silent": Script(
+        (
+            *[Rest(1)] * 25,
+            *[Dial("c0", "c2")] * 2,
+            *[Dial("c0", "c1")] * 4,
+            Silence("s1", "c0"),
+            Dial("c0", "c1"),
+        ),
+        servers=2,
+    ),
+    "the end of a stream took its time over slow lines": Script(
+        (
+            *[Rest(1)] * 25,
+            *[Dial("c0", "c1")] * 6,
+            SlowDown("s0", "s2", 0.3),
+            SlowDown("s2", "c0", 0.3),
+            Dial("c0", "c1"),
+        ),
+        clients=(2, 1, 1),
+        seed=288,
+    ),
+    "a second pass made the session by which it was judged": Script(
+        (Dial("c1", "c2"), Cut("s0", "s1"), Stop("s2"), Dial("c1", "c2")), seed=20720
+    ),
+    "a session of a key that the discovery calls a server's is tentative": Script(
+        (Tell("c1", Lie.A_SERVER), Twin("c1"), Rest(90), Stop("s1"), *[Rest(0)] * 3),
+        servers=2,
+        clients=(2, 1, 1),
     ),
 }

@@ -87,7 +87,7 @@ class Judge:
             self.by_bounds += 1
             return None
         try:
-            entry = self._judge_exactly(dial, [before, after])
+            entry = self._judge_exactly(dial, before, after)
         except UnexpectedError:
             if is_alone or not any(each.failed for each in dial.outcome.attempts):
                 raise
@@ -166,14 +166,14 @@ class Judge:
 
     # ---- exactly ----
 
-    def _passes(self, dial: Ended, tables_of_passes: Sequence[Tables]) -> list[Published]:
+    def _passes(self, dial: Ended, before: Tables, after: Tables) -> list[Published]:
         """By which entries a dial goes: one that is remembered, and what the discovery has.
 
         A second pass is where the first was by an entry that is remembered, and the discovery has
         another by now.
         """
         memory = self._world.memory(dial.client, dial.to)
-        entries: list[Published] = [tables_of_passes[0].published[dial.to]]
+        entries: list[Published] = [before.published[dial.to]]
         if memory.entry is not None:
             entries.insert(0, memory.entry)
         elif entries[0] is None:
@@ -182,13 +182,15 @@ class Judge:
             entries = entries[:1]
         return entries
 
-    def _judge_exactly(self, dial: Ended, tables_of_passes: Sequence[Tables]) -> Servers | None:
+    def _judge_exactly(self, dial: Ended, before: Tables, after: Tables) -> Servers | None:
         outcome, rest = dial.outcome, list(dial.outcome.attempts)
-        entries = self._passes(dial, tables_of_passes)
-        for entry, tables in zip(entries, tables_of_passes, strict=False):
-            if entry is None or isinstance(entry, Lie):
+        for number, entry in enumerate(self._passes(dial, before, after)):
+            if isinstance(entry, Lie):
                 self._check_unknown(entry, outcome, rest)
                 return None
+            if entry is None:
+                break
+            tables = _at_the_pass(dial, rest, after) if number else before
             if outcome.code == Code.NO_LISTENER:
                 verdicts = set(self._verdicts(dial, entry, tables))
                 if verdicts <= {Verdict.NO}:
@@ -196,24 +198,51 @@ class Judge:
                 return entry if Verdict.MAYBE not in verdicts else None
             if self._follow(dial, entry, rest, tables):
                 return entry
-            if entry == NOWHERE:
-                check(not rest, f"attempted {rest} without an entry")
-                code = Code.NOT_REACHED if outcome.attempts else Code.NO_DISCOVERY
-                check(outcome.code == code, f"{outcome.code} without an entry")
-                return None
+        if self._moves(dial, before):
+            self._judge_once_more(dial, rest, before, after)
+            return None
         check(not rest, f"attempted {rest} where nothing was left to try")
-        check(outcome.code == Code.NOT_REACHED, f"{outcome.code} where no way leads there")
+        self._check_given_up(dial, before)
         return None
+
+    def _check_given_up(self, dial: Ended, before: Tables) -> None:
+        entry = self._world.memory(dial.client, dial.to).entry
+        is_unknown = entry is None and before.published[dial.to] is None
+        has_tried = bool(dial.outcome.attempts)
+        expected = Code.NO_DISCOVERY if is_unknown and not has_tried else Code.NOT_REACHED
+        check(dial.outcome.code == expected, f"{dial.outcome.code} where no way leads there")
+
+    # ---- once more, after a move ----
+
+    def _moves(self, dial: Ended, before: Tables) -> bool:
+        """Whether a dial may wait for a session that takes streams, and then begin anew."""
+        legs = before.sessions[dial.client].values()
+        return not any(leg.relays_across for leg in legs)
+
+    def _judge_once_more(
+        self, dial: Ended, rest: list[Attempted], before: Tables, after: Tables
+    ) -> None:
+        """Judge what was tried after that: one more pass, if any."""
+        outcome, said = dial.outcome, after.published[dial.to]
+        if isinstance(said, Lie) and outcome.code == CODES_OF_LIES[said]:
+            check(not rest, f"attempted {rest} without an entry")
+            return
+        entry = said if isinstance(said, tuple) else self._world.memory(dial.client, dial.to).entry
+        entry, tables = entry or NOWHERE, _at_the_pass(dial, rest, after)
+        if outcome.code == Code.NO_LISTENER:
+            verdicts = set(self._verdicts(dial, entry, tables))
+            check(not verdicts <= {Verdict.NO}, "refused where no way leads there")
+        elif not (rest and self._follow(dial, entry, rest, tables)):
+            check(not rest, f"attempted {rest} where nothing was left to try")
+            self._check_given_up(dial, before)
 
     def _verdicts(self, dial: Ended, entry: Servers, tables: Tables) -> Iterator[Verdict]:
         for way in self._world.ways(dial.client, dial.to, entry, dial.began, tables):
             yield self._world.leads(way, dial.client, dial.to, dial.began, tables)
 
-    def _check_unknown(
-        self, entry: Lie | None, outcome: Outcome, rest: Sequence[Attempted]
-    ) -> None:
-        expected = CODES_OF_LIES[entry] if isinstance(entry, Lie) else Code.NOT_REACHED
+    def _check_unknown(self, entry: Lie, outcome: Outcome, rest: Sequence[Attempted]) -> None:
         check(not rest, f"attempted {rest} without an entry")
+        expected = CODES_OF_LIES[entry]
         check(outcome.code == expected, f"code {outcome.code} where the entry is {entry}")
 
     def _follow(self, dial: Ended, entry: Servers, rest: list[Attempted], tables: Tables) -> bool:
@@ -233,3 +262,9 @@ class Judge:
             check(verdict is not Verdict.YES, f"{attempt}: this leads to {dial.to}")
             ways.remove(chosen[0])
         return False
+
+
+def _at_the_pass(dial: Ended, rest: Sequence[Attempted], after: Tables) -> Tables:
+    """What there was when a later pass began: without the sessions that this pass itself made."""
+    made = {each.server for each in rest if each.tier == Tier.NEW_SESSION}
+    return after.without({dial.client: made})

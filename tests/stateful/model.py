@@ -54,6 +54,7 @@ class World:
     memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
     last_absent: dict[str, float] = field(default_factory=dict)  # when there was no entry
     twinned: set[str] = field(default_factory=set)  # clients that are two programs
+    said_servers: set[str] = field(default_factory=set)  # clients that the discovery called servers
     last_fault: float = float("-inf")  # of any kind but those of clients' lines
 
     def health(self, a: str, b: str) -> Health:

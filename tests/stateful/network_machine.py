@@ -23,7 +23,7 @@ from .contests import usurp
 from .dialing import cancel_dial, dial, dial_at_once
 from .faults import Faults
 from .judging import Judge
-from .parties import CLIENTS, PKS, SERVERS
+from .parties import CLIENTS, SERVERS
 from .recovery import MOMENT, check_tables, see_that_all_recovers
 from .scene import Scene
 from .steps import (
@@ -65,7 +65,7 @@ async def _run(script: Script, judges: list[Judge]) -> None:
         async with scene.network:
             distances = random.Random(script.seed)
             for a, b in combinations((*SERVERS, *CLIENTS), 2):
-                scene.network.slow_down(PKS[a], PKS[b], distances.choice(LATENCIES))
+                scene.slow_down(a, b, distances.choice(LATENCIES))
             for name in SERVERS[: script.servers]:
                 await faults.start_server(name)
             for name in CLIENTS:

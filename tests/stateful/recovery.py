@@ -7,17 +7,18 @@ from typing import Final
 
 import trio
 
-from .checks import NOTICED_WITHIN, check, tasks
+from .checks import NOTICED_WITHIN, check, holds_within, tasks
 from .contests import check_contests
 from .dialing import dial
 from .facts import Life
 from .faults import Faults
-from .parties import CLIENTS, NAMES, PKS, SERVERS
+from .parties import CLIENTS, NAMES, SERVERS
 from .scene import Scene
 from .steps import Dial, Twin, Usurp
 from .streams import close, see_broken, transfer, use_up
 
 LATENCY: Final = 0.005  # seconds, one way, of all lines at the end
+SETTLED: Final = 6.0  # seconds in which it is known what new sessions and links can do
 MOMENT: Final = 0.5  # seconds after a step until everything that follows from it at once is done
 WHOLE_WITHIN: Final = 130.0  # seconds after the last fault until everybody reaches everybody
 CONTEST_OVER_WITHIN: Final = (
@@ -30,19 +31,13 @@ ON_DEMAND: Final = {"dmsg_trio.server._demand.Demand._hold"}  # tasks that come 
 
 def check_tables(scene: Scene) -> None:
     """See that streams are where they should be, and nowhere else."""
-    now = trio.current_time()
     for name, life in scene.world.life.items():
         if life is Life.LEAVING and not scene.server(name):
             scene.world.life[name] = Life.DOWN
     scene.lose_what_was_taken()
-    alive = [kept for kept in scene.kept if kept.lost_at is None]
-    dying = [kept for kept in scene.kept if kept.lost_at is not None]
     for name, joins in scene.joins().items():
         count = len(joins)
-        least = sum(name in kept.path for kept in alive)
-        most = least + sum(
-            name in kept.path and now - (kept.lost_at or now) < NOTICED_WITHIN for kept in dying
-        )
+        least, most = scene.joined(name)
         check(least <= count <= most, f"{name} joins {count} streams, not {least} to {most}")
     check_contests(scene)
 
@@ -51,9 +46,8 @@ async def see_that_all_recovers(scene: Scene, faults: Faults, usual_tasks: set[s
     """Heal everything: everybody must reach everybody, and nothing may be left of the faults."""
     await _heal(scene, faults)
     await use_up(scene)
-    await trio.sleep(CONTEST_OVER_WITHIN if _was_sent_away_often(scene) else WHOLE_WITHIN)
+    await _become_whole(scene)
     check_tables(scene)
-    _check_mesh(scene)
     for client, to in permutations(CLIENTS, 2):
         began = trio.current_time()
         await dial(scene, Dial(client, to))
@@ -62,11 +56,20 @@ async def see_that_all_recovers(scene: Scene, faults: Faults, usual_tasks: set[s
         await transfer(scene.kept[-1], 1000, forth=True)
         await close(scene, scene.kept[-1])
         await trio.sleep(MOMENT)
-    await trio.sleep(LINGER)
     for holder in scene.holders.values():
         for orphan in holder.arrived.values():  # of dials that were given up
             await see_broken(orphan)
-    _check_nothing_is_left(scene, usual_tasks)
+    await holds_within(LINGER, lambda: _check_nothing_is_left(scene, usual_tasks))
+
+
+async def _become_whole(scene: Scene) -> None:
+    """Wait until all sessions and links are there again, and what comes with them is known."""
+    limit = CONTEST_OVER_WITHIN if _was_sent_away_often(scene) else WHOLE_WITHIN
+    if scene.script.on_demand:  # then what servers think of one another cannot be seen
+        await trio.sleep(WHOLE_WITHIN)
+    await holds_within(limit, lambda: _check_mesh(scene))
+    await trio.sleep(SETTLED)
+    _check_mesh(scene)
 
 
 def _was_sent_away_often(scene: Scene) -> bool:
@@ -83,7 +86,7 @@ async def _heal(scene: Scene, faults: Faults) -> None:
     for pair in list(world.lines):
         scene.heal(*pair)
     for a, b in combinations((*SERVERS, *CLIENTS), 2):
-        scene.network.slow_down(PKS[a], PKS[b], LATENCY)
+        scene.slow_down(a, b, LATENCY)
     for name in list(scene.twins):
         await scene.end_client(name, scene.twins)
     for name in CLIENTS:

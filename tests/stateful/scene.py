@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +17,7 @@ from dmsg_trio.client import Client, DmsgStream
 from dmsg_trio.server import PeerOptions, Server
 from dmsg_trio.testing import Network
 
+from .checks import NOTICED_WITHIN
 from .facts import Health, Leg, Life, Tables
 from .faulty_discovery import FaultyDiscovery
 from .judging import Judge
@@ -25,6 +27,7 @@ from .steps import Lie, Script
 
 OPEN_PORT: Final = 80
 CLOSED_PORT: Final = 81
+MAX_LINES: Final = 3  # of a path: two servers
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +51,7 @@ class Kept:
     sessions: tuple[Session | None, ...]  # that carry its ends
     ended: set[bool] = field(default_factory=set)  # directions; true is forth
     lost_at: float | None = None  # when a line or server on the path went
+    left_at: float | None = None  # when the script let go of it
 
     def ends(self, *, forth: bool) -> tuple[DmsgStream, DmsgStream]:
         return (self.near, self.far) if forth else (self.far, self.near)
@@ -68,12 +72,13 @@ class Scene:
         self.network = Network(servers=0)
         self.discovery = FaultyDiscovery(self.network, self.world)
         self.network.discovery = self.discovery
+        self.latencies: dict[tuple[str, str], float] = {}  # of lines, one way
         self.holders: dict[str, Holder] = {}
         self.twins: dict[str, Holder] = {}
         self.contested: set[str] = set()  # clients whose key somebody else had
         self.handovers: dict[tuple[Server, str], list[float]] = {}  # by `Usurp`: when
         self.kept: list[Kept] = []
-        self.orphans: list[DmsgStream] = []  # that arrived, and whose dial was given up
+        self.left: list[Kept] = []  # that were let go: the news of it may still be on its way
         self._nursery = nursery
 
     # ---- servers ----
@@ -135,9 +140,40 @@ class Scene:
         """The streams that each server joins now."""
         return {NAMES[each.pk]: set(each.metrics._splices) for each in self.network.servers}
 
+    def leave(self, kept: Kept) -> None:
+        """Note that a script lets go of a stream."""
+        self.kept.remove(kept)
+        kept.left_at = trio.current_time()
+        self.left.append(kept)
+
+    def joined(self, name: str) -> tuple[int, int]:
+        """How many streams a server must join now at the least, and may at the most."""
+        now = trio.current_time()
+        self.left = [each for each in self.left if self._is_joined_until(each) > now]
+        over = [each for each in (*self.kept, *self.left) if name in each.path]
+        ends = [self._is_joined_until(each) for each in over]
+        return ends.count(math.inf), sum(end > now for end in ends)
+
+    def _is_joined_until(self, kept: Kept) -> float:
+        """When no server joins a stream any more."""
+        if kept.lost_at is not None:
+            return kept.lost_at + NOTICED_WITHIN
+        if kept.left_at is not None:
+            return kept.left_at + self.news_time
+        return math.inf
+
+    @property
+    def news_time(self) -> float:
+        """Seconds in which what is sent at one end of a stream is known at the other, and back."""
+        return 2 * MAX_LINES * max(self.latencies.values(), default=0.0)
+
+    def slow_down(self, a: str, b: str, latency: float) -> None:
+        self.latencies[line(a, b)] = latency
+        self.network.slow_down(PKS[a], PKS[b], latency)
+
     def lose(self, is_lost: Callable[[Kept], bool]) -> None:
         """Note that streams cannot live on."""
-        for kept in self.kept:
+        for kept in (*self.kept, *self.left):
             if kept.lost_at is None and is_lost(kept):
                 kept.lost_at = trio.current_time()
 

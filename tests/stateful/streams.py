@@ -32,7 +32,7 @@ async def use(scene: Scene, step: Use) -> None:
         case Reset(_, forth):
             sender, receiver = kept.ends(forth=forth)
             sender.reset()
-            scene.kept.remove(kept)
+            scene.leave(kept)
             if not kept.ended:
                 await see_broken(receiver)
             receiver.reset()
@@ -75,13 +75,13 @@ async def _half_close(scene: Scene, kept: Kept, *, forth: bool) -> None:
 
 
 async def close(scene: Scene, kept: Kept) -> None:
-    scene.kept.remove(kept)
+    scene.leave(kept)
     await kept.near.aclose()
     await kept.far.aclose()
 
 
 async def _see_it_break(scene: Scene, kept: Kept) -> None:
-    scene.kept.remove(kept)
+    scene.leave(kept)
     for stream, direction in ((kept.near, False), (kept.far, True)):
         if direction not in kept.ended:
             await see_broken(stream)
