@@ -9,7 +9,7 @@ import struct
 import termios
 import tty
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -47,7 +47,8 @@ def raw(fd: int = STDIN) -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # its window was closed
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import trio
@@ -20,7 +20,7 @@ STDOUT: Final = 1
 STDERR: Final = 2
 
 
-async def read_input(fd: int = STDIN) -> AsyncIterator[bytes]:
+async def read_input(fd: int = STDIN) -> AsyncGenerator[bytes]:
     """Yield what arrives on a descriptor, until its end."""
     while data := await _read(fd):
         yield data
