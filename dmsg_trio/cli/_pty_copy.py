@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dmsg_trio._errors import ConfigError
 from dmsg_trio.apps.pty.copy import CopyOptions, Outcome, get, put
 
-from ._progress import open_progress
+from ._progress import copy_progress
 from ._pty_way import WayOptions, routed
 from ._run import REFUSED
 
@@ -49,7 +49,7 @@ class CopyPlan:
 async def copy(plan: CopyPlan, way: WayOptions, options: CopyOptions, *, quiet: bool) -> int:
     """Copy, and give the exit code: 1 if something was left out."""
     async with routed(plan.host, way) as route:
-        with open_progress(quiet=quiet) as progress:
+        with copy_progress(quiet=quiet) as progress:
             do = put if plan.is_upload else get
             outcome = await do(
                 route.open, plan.sources, plan.target, options=options, progress=progress
