@@ -28,9 +28,6 @@ from tests.cli.running import command, environment
 from tests.waiting import PATIENCE, Log
 
 PROGRAM = str(Path(sys.executable).with_name("dmsgpty-ui"))
-COMMAND = (
-    [PROGRAM] if Path(PROGRAM).exists() else [sys.executable, "-m", "dmsg_trio.cli.dmsgpty_ui"]
-)
 
 pytestmark = pytest.mark.network
 

@@ -22,8 +22,8 @@ from tests.apps.pty.ui_parts import ScriptedHost, ask, get, running_ui, upgrade
     ],
 )
 def test_addresses_and_localhost_are_its_own_names(host: str) -> None:
-    assert Access().fault(host, None) == ""
-    assert Access().fault(host, f"http://{host}") == ""
+    assert Access().fault_untrusted(host, None) == ""
+    assert Access().fault_untrusted(host, f"http://{host}") == ""
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_addresses_and_localhost_are_its_own_names(host: str) -> None:
     ],
 )
 def test_names_that_others_choose_are_not(host: str) -> None:
-    assert "is not called" in Access().fault(host, None)
+    assert "is not called" in Access().fault_untrusted(host, None)
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,16 @@ def test_names_that_others_choose_are_not(host: str) -> None:
     ],
 )
 def test_pages_from_elsewhere_have_no_business_here(origin: str) -> None:
-    assert "no business" in Access().fault("127.0.0.1:8080", origin)
+    assert "no business" in Access().fault_untrusted("127.0.0.1:8080", origin)
 
 
 def test_a_name_can_be_allowed() -> None:
     access = Access(origins=[parse_origin("https://term.Example:444/")])
-    assert access.fault("term.example:444", "https://term.example:444") == ""
-    assert access.fault("127.0.0.1:8080", "https://term.example:444") == ""  # a proxy may say so
-    assert access.fault("other.example", None)
+    assert access.fault_untrusted("term.example:444", "https://term.example:444") == ""
+    assert (
+        access.fault_untrusted("127.0.0.1:8080", "https://term.example:444") == ""
+    )  # a proxy may say so
+    assert access.fault_untrusted("other.example", None)
 
 
 @pytest.mark.parametrize(

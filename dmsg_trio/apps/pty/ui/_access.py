@@ -58,7 +58,7 @@ class Access:
 
     # ---- names ----
 
-    def fault(self, host: str, origin: str | None) -> str:
+    def fault_untrusted(self, host: str, origin: str | None) -> str:
         """Say what is wrong with the Host and the Origin of a request; nothing is ''."""
         if not self._is_own(host):
             return (
@@ -67,7 +67,8 @@ class Access:
             )
         if origin is None or origin in self._origins:
             return ""
-        if urlsplit(origin).netloc.lower() != host.lower():
+        scheme, _, name = origin.lower().partition("://")
+        if scheme not in ("http", "https") or name != host.lower():
             return f"pages of {origin!r} have no business here"
         return ""
 

@@ -88,7 +88,7 @@ class _Server:
 
     def _answer(self, request: Request) -> Response | None:
         """Decide on the answer to a request; None is a WebSocket."""
-        if fault := self._access.fault(
+        if fault := self._access.fault_untrusted(
             request.headers.get("host", ""), request.headers.get("origin")
         ):
             logger.warning("refused a request: %s", fault)
