@@ -72,7 +72,7 @@ def _prepare(plan: Plan) -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     if (user := plan["user"]) is not None:
         _hand_over_files(user, terminal=plan["terminal"])
-        _become_user(user)
+        become_user(user)
     _enter(plan["directory"], plan["home"])
     if plan["no_new_privileges"]:
         _give_up_new_privileges()
@@ -90,7 +90,8 @@ def _hand_over_files(user: User, *, terminal: bool) -> None:
             os.fchown(file, user["uid"], user["gid"])
 
 
-def _become_user(user: User) -> None:
+def become_user(user: User) -> None:
+    """Be somebody else for good."""
     name, uid, gid = user["name"], user["uid"], user["gid"]
     try:
         os.setgid(gid)

@@ -32,7 +32,14 @@ from ._config import HostOptions
 from ._forward import Forwards
 from ._launch import Launcher
 from ._local import open_local_listeners
-from ._process import OutputKind, PipedProcess, StartError, open_process_on_pipes
+from ._process import (
+    Command,
+    OutputKind,
+    PipedProcess,
+    StartError,
+    login_environment,
+    open_process_on_pipes,
+)
 from ._requests import PtyRequestError, accept, receive_request_untrusted, refuse
 from ._routes import CONNECT_URI
 from ._service import Terminal, serve_connection, serve_proxy, serve_pty, serve_whitelist
@@ -44,6 +51,7 @@ DRAIN_TIME: Final = 10  # seconds for those who are attached to hear that the ho
 DIAL_TIME: Final = 30  # seconds to reach another host for a user of this machine
 CLOSE_TIME: Final = 1  # seconds for a stream to close
 MAX_CONNECTIONS: Final = 1024  # at once, from the network; more are reset
+FILES_PROGRAM: Final = "dmsg_trio.apps.pty.copy"
 TERMINAL: Final = "xterm-256color"  # callers of the reference do not say what theirs is
 
 logger = logging.getLogger("dmsg_trio.pty")
@@ -146,7 +154,6 @@ class PtyHost:
                         await serve_pty(stream, partial(self._launch, owner, source))
                 case file_copy.FILES_URI:
                     with self._shells.place_for(owner):
-                        await accept(stream)
                         await self._serve_files(stream, owner, source)
                 case forward.FORWARD_URI:
                     await accept(stream)
@@ -162,9 +169,9 @@ class PtyHost:
                     await serve_connection(stream, partial(self._dial, request.address()))
                 case path:
                     raise PtyRequestError(f"there is no service {path!r} here")
-        except (PtyRequestError, TooManySessionsError) as error:
+        except (PtyRequestError, TooManySessionsError, StartError) as error:
             await self._refuse(stream, str(error), owner, source)
-        except (RemoteProtocolError, StartError, CopyError) as error:
+        except (RemoteProtocolError, CopyError) as error:
             logger.info("%s: %s", source, error)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             logger.debug("%s is gone: %s", source, error)
@@ -192,13 +199,22 @@ class PtyHost:
         self, stream: trio.abc.HalfCloseableStream, owner: Owner, source: str
     ) -> None:
         with self._audit.session(key=owner, source=source, command=("(files)",)) as audited:
-            if self._options.user is None:
+            user = self._options.user
+            if user is None:
+                await accept(stream)
                 outcome = await serve_files(stream, home=Path.home())
-                audited.reason = f"{outcome.files} files, {outcome.problems} problems"
+                audited.reason = (
+                    f"{outcome.files} files, {outcome.bytes} bytes, {outcome.problems} problems"
+                )
                 return
-            argv = (sys.executable, "-m", "dmsg_trio.apps.pty.copy")
-            command = await self._launcher.command(argv, terminal=None, extra={})
+            command = Command(
+                argv=(sys.executable, "-I", "-m", FILES_PROGRAM, user),  # -I: no code of that user
+                environment=login_environment(user, term=None, extra={}),
+                directory=Path("/"),
+                no_new_privileges=self._options.no_new_privileges,
+            )
             async with open_process_on_pipes(command) as process:
+                await accept(stream)
                 await _carry(stream, process)
                 how = await process.wait()
             audited.exit_code, audited.signal = how.code, how.signal

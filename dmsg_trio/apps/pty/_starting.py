@@ -103,13 +103,13 @@ def _plan(command: Command, *, terminal: bool) -> Plan:
         "environment": dict(command.environment),
         "directory": None if command.directory is None else str(command.directory),
         "home": account.home,
-        "user": None if command.user is None else _user_to_become(account),
+        "user": None if command.user is None else user_to_become(account),
         "terminal": terminal,
         "no_new_privileges": command.no_new_privileges,
     }
 
 
-def _user_to_become(account: Account) -> User | None:
+def user_to_become(account: Account) -> User | None:
     if os.geteuid() != 0:
         if account.uid == os.geteuid():
             return None
