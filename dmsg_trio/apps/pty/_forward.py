@@ -7,6 +7,7 @@ which the host says who has come.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import trio
 
 from dmsg_trio._errors import DmsgError, RemoteProtocolError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire import forward as wire
 from dmsg_trio._wire.forward import FORWARD_URI
 
@@ -109,14 +111,15 @@ class Forwards:
             listeners = await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
             raise ForwardError(f"cannot listen on {host}:{port}: {error}") from error
-        await _say(stream, wire.Opened(listeners[0].socket.getsockname()[1]))
-        arrivals, news = trio.open_memory_channel[wire.Arrived](MAX_WAITING)
-        async with trio.open_nursery() as nursery:
+        arrivals, news = trio.open_memory_channel[wire.Arrived](
+            math.inf
+        )  # at most MAX_WAITING wait
+        async with open_service_nursery() as nursery:
             handler = partial(self._offer, owner, arrivals)
             nursery.start_soon(trio.serve_listeners, handler, listeners)
+            await _say(stream, wire.Opened(listeners[0].socket.getsockname()[1]))
             nursery.start_soon(_tell, stream, news)
             await _until_end(stream)
-            nursery.cancel_scope.cancel()
 
     async def _offer(
         self,
@@ -129,11 +132,10 @@ class Forwards:
             waiting = _Waiting(near)
             connection = secrets.token_hex(16)
             key = (owner, connection)
-            try:
-                arrivals.send_nowait(wire.Arrived(connection, _peer(near)))
-            except trio.WouldBlock:
+            if sum(who == owner for who, _ in self._waiting) >= MAX_WAITING:
                 logger.info("a forwarded connection was dropped: %d wait", MAX_WAITING)
                 return
+            arrivals.send_nowait(wire.Arrived(connection, _peer(near)))
             self._waiting[key] = waiting
             try:
                 with trio.move_on_after(TAKE_TIME):
@@ -141,7 +143,9 @@ class Forwards:
             finally:
                 self._waiting.pop(key, None)
             if waiting.taken.is_set():
-                await waiting.done.wait()
+                # It is up to who took it now, also when nobody listens here any more.
+                with trio.CancelScope(shield=True):
+                    await waiting.done.wait()
 
     async def _hand_over(
         self, key: tuple[Owner, str], stream: trio.abc.HalfCloseableStream
@@ -233,15 +237,15 @@ async def forward_there(
 
     async def take(arrived: wire.Arrived) -> None:
         try:
-            async with await connect() as near:
-                async with await _asked(route, wire.Take(arrived.connection)) as far:
+            async with await _asked(route, wire.Take(arrived.connection)) as far:
+                async with await connect() as near:
                     await splice(near, far, half_close=True)
         except (DmsgError, OSError) as error:
             report(f"not forwarded from {host}:{port}, {arrived.peer}: {error}")
         except trio.BrokenResourceError as error:
             report(f"a connection from {host}:{port}, {arrived.peer} broke: {error}")
 
-    async with await route.open(FORWARD_URI) as stream, trio.open_nursery() as nursery:
+    async with await route.open(FORWARD_URI) as stream, open_service_nursery() as nursery:
         await _say(stream, wire.Listen(host, port))
         opened = await _answered_untrusted(stream, f"{host}:{port}")
         task_status.started(opened.port)

@@ -5,6 +5,8 @@ What they answer, errors included, is what callers of the reference know.
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -45,6 +47,7 @@ from ._requests import PtyRefusedError, PtyUnansweredError, accept, refuse, requ
 from ._rpc import Handler, Handlers, RpcError, serve_rpc
 
 MAX_READ: Final = 1024 * 1024  # bytes that a Read may ask for
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # for SO_LINGER
 CHUNK: Final = 32 * 1024  # bytes that a Read gets at the most, as callers of the reference ask for
 
 
@@ -320,3 +323,5 @@ async def splice(
         for stream in (near, far):
             if isinstance(stream, ResettableStream):
                 stream.reset()
+            elif isinstance(stream, trio.SocketStream):  # what was cut off shall not look whole
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
