@@ -11,7 +11,7 @@ from dmsg_trio._wire.pty import PTY_URI
 from dmsg_trio._wire.shell import SHELL_URI
 
 from ._plain import open_plain_shell
-from ._remote import RemoteShell, Wanted
+from ._remote import RemoteShell, ShellRefusedError, Wanted
 from ._requests import PtyRefusedError
 from ._resuming import open_resuming_shell
 from ._routes import Route
@@ -38,7 +38,13 @@ async def open_remote_shell(route: Route, wanted: Wanted) -> AsyncIterator[Remot
     streams = [first]
 
     async def dial() -> trio.abc.HalfCloseableStream:
-        return streams.pop() if streams else await route.open(SHELL_URI)
+        if streams:
+            return streams.pop()
+        try:
+            return await route.open(SHELL_URI)
+        except PtyRefusedError as error:
+            # Another try would be refused as well, and who waits for it should know why.
+            raise ShellRefusedError(error.reason) from error
 
     async with open_resuming_shell(dial, wanted) as shell:
         yield shell

@@ -62,7 +62,7 @@ class LocalRoute:
                 stream = await self._open_here(CONNECT_URI + query)
             except PtyRefusedError as error:
                 if error.reason:
-                    raise
+                    raise HostUnreachedError(error.reason) from error
                 self._carries_calls_only = True
             else:
                 async with _closed_unless_granted(stream):
@@ -84,6 +84,10 @@ class LocalRoute:
 
 class NoLocalHostError(DmsgError):
     """No host runs on this machine, or not at that socket."""
+
+
+class HostUnreachedError(DmsgError):
+    """The host of this machine does not reach the other one, and says why."""
 
 
 @asynccontextmanager
