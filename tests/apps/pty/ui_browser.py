@@ -120,7 +120,9 @@ class Tab:
     async def evaluate(self, script: str) -> str:
         """Run a script in the page, for a text."""
         result = await self.call(
-            "Runtime.evaluate", expression=f"String({script})", awaitPromise=True
+            "Runtime.evaluate",
+            expression=f"(async () => String({script}))()",
+            awaitPromise=True,
         )
         return msgspec.json.decode(result, type=_Evaluated).result.value
 
@@ -147,6 +149,12 @@ class Tab:
     async def read(self, pattern: str) -> str:
         """Wait until the page says it; '^$' is nothing."""
         return await self._wait_for(self.status, pattern)
+
+    async def copied(self, pattern: str) -> str:
+        """Wait until the clipboard has it."""
+        return await self._wait_for(
+            lambda: self.evaluate("await navigator.clipboard.readText()"), pattern
+        )
 
     async def _wait_for(self, look: Look, pattern: str) -> str:
         text = ""
@@ -186,6 +194,19 @@ class Tab:
             "Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **event
         )
         await self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    async def double_click(self, x: int, y: int) -> None:
+        """Select the word at this place."""
+        for count in (1, 2):
+            for kind in ("mousePressed", "mouseReleased"):
+                await self.call(
+                    "Input.dispatchMouseEvent",
+                    type=kind,
+                    x=x,
+                    y=y,
+                    button="left",
+                    clickCount=count,
+                )
 
     async def set_size(self, width: int, height: int) -> None:
         await self.call(
@@ -245,6 +266,9 @@ async def running_browser() -> AsyncIterator[Browser]:
                     nursery.start_soon(speak)
                     yield browser
             finally:
+                process.terminate()
+                with trio.move_on_after(PATIENCE, shield=True):
+                    await process.wait()  # it ends and reaps its own processes
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 with trio.CancelScope(shield=True):
