@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import os
 import stat
 import sys
@@ -346,7 +347,7 @@ async def test_a_folder_that_is_not_there_is_a_refusal_with_a_reason(tmp_path: P
 @pytest.mark.network
 async def test_it_is_served_over_pipes(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(os.urandom(LARGE))
-    command = [sys.executable, "-m", "dmsg_trio.apps.pty.copy"]
+    command = [sys.executable, "-m", "dmsg_trio.apps.pty.copy", getpass.getuser()]
     async with trio.open_nursery() as nursery:
         start = trio.run_process
         process: trio.Process = await nursery.start(
