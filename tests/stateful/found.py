@@ -79,17 +79,18 @@ FOUND: Final = {
     ),
     "the end of a stream took its time over slow lines": Script(
         (
-            *[Rest(1)] * 25,
+            Rest(1),
+            Rest(5),
             *[Dial("c0", "c1")] * 6,
-            SlowDown("s0", "s2", 0.3),
-            SlowDown("s2", "c0", 0.3),
+            SlowDown("s0", "s1", 0.3),
+            SlowDown("s1", "c0", 0.3),
             Dial("c0", "c1"),
         ),
         clients=(2, 1, 1),
-        seed=288,
+        seed=4,
     ),
     "a second pass made the session by which it was judged": Script(
-        (Dial("c1", "c2"), Cut("s0", "s1"), Stop("s2"), Dial("c1", "c2")), seed=20720
+        (Dial("c1", "c2"), Cut("s0", "s1"), Stop("s2"), Dial("c1", "c2")), seed=16
     ),
     "a session of a key that the discovery calls a server's is tentative": Script(
         (Tell("c1", Lie.A_SERVER), Twin("c1"), Rest(90), Stop("s1"), *[Rest(0)] * 3),

@@ -1,7 +1,7 @@
 """Takes the steps of a script on a real network in memory, and has the model judge what comes of it.
 
 Each kind of step has its room: `faults`, `dialing`, `streams`, `contests`; what must hold at all times
-and at the end is in `recovery`.
+is in `invariants`, and what at the end in `recovery`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 import trio
+from trio._core import _run as trio_loop
 from trio.testing import MockClock
 
 from dmsg_trio._net import backoff
@@ -22,9 +23,10 @@ from .checks import no_faults_logged, tasks
 from .contests import usurp
 from .dialing import cancel_dial, dial, dial_at_once
 from .faults import Faults
+from .invariants import check_invariants, note_what_follows
 from .judging import Judge
 from .parties import CLIENTS, SERVERS
-from .recovery import MOMENT, check_tables, see_that_all_recovers
+from .recovery import MOMENT, see_that_all_recovers
 from .scene import Scene
 from .steps import (
     CancelDial,
@@ -52,6 +54,9 @@ def run_script(script: Script) -> Judge:
         chance = random.Random(script.seed)
         patch.setattr(backoff, "_random", chance)
         patch.setattr(_sessions, "_random", chance)
+        # The order in which tasks run that could run all at once is Trio's choice.
+        patch.setattr(trio_loop, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+        patch.setattr(trio_loop, "_r", chance)
         trio.run(_run, script, judges, clock=MockClock(autojump_threshold=0))
     return judges[0]
 
@@ -74,8 +79,9 @@ async def _run(script: Script, judges: list[Judge]) -> None:
             usual_tasks = set(tasks())
             for step in script.steps:
                 await _take(scene, faults, step)
+                note_what_follows(scene, step)
                 await trio.sleep(MOMENT)
-                check_tables(scene)
+                check_invariants(scene)
             await see_that_all_recovers(scene, faults, usual_tasks)
             for name in CLIENTS:
                 await scene.end_client(name, scene.holders)
