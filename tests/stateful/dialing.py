@@ -17,7 +17,7 @@ from dmsg_trio.client import DmsgStream
 from .checks import check
 from .facts import Attempted, Code, Ended, Life, Outcome
 from .parties import NAMES, PKS
-from .scene import CLOSED_PORT, OPEN_PORT, Holder, Kept, Scene
+from .scene import CLOSED_PORT, MAX_ON_SESSION, OPEN_PORT, Holder, Kept, Scene
 from .steps import PATIENT, CancelDial, Close, Dial, DialAtOnce, Port
 from .streams import close, use
 
@@ -25,7 +25,6 @@ JOINED_WITHIN: Final = 0.001  # seconds: servers join streams right after they p
 ALL_JOINED: Final = 1.0  # seconds for that, and for streams to end, over the slowest of lines
 WATCH_PAUSE: Final = 0.05  # seconds between two looks at the links
 MAX_STREAMS: Final = 6
-MAX_ON_LINK: Final = 32  # streams, those that are being opened or closed included
 SETTLED: Final = (
     1.0  # seconds after which who had a session before another one knows that it lost it
 )
@@ -182,7 +181,7 @@ async def _watch_links(scene: Scene) -> None:
         for server in scene.network.servers:
             for link in server.peers:
                 count = link.session.connection.stream_count
-                check(count < MAX_ON_LINK, f"{count} streams between two servers")
+                check(count <= MAX_ON_SESSION, f"{count} streams between two servers")
         await trio.sleep(WATCH_PAUSE)
 
 

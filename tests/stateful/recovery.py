@@ -1,4 +1,4 @@
-"""What must hold after every step, and what must be there again, or gone, once all is healed."""
+"""What must be there again, or gone, once all is healed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 import trio
 
 from .checks import NOTICED_WITHIN, check, holds_within, tasks
-from .contests import check_contests
 from .dialing import dial
 from .facts import Life
 from .faults import Faults
+from .invariants import check_invariants
 from .parties import CLIENTS, NAMES, SERVERS
 from .scene import Scene
 from .steps import Dial, Twin, Usurp
@@ -29,25 +29,12 @@ REACHED_WITHIN: Final = 2.0  # seconds for a dial when all is well
 ON_DEMAND: Final = {"dmsg_trio.server._demand.Demand._hold"}  # tasks that come with requests
 
 
-def check_tables(scene: Scene) -> None:
-    """See that streams are where they should be, and nowhere else."""
-    for name, life in scene.world.life.items():
-        if life is Life.LEAVING and not scene.server(name):
-            scene.world.life[name] = Life.DOWN
-    scene.lose_what_was_taken()
-    for name, joins in scene.joins().items():
-        count = len(joins)
-        least, most = scene.joined(name)
-        check(least <= count <= most, f"{name} joins {count} streams, not {least} to {most}")
-    check_contests(scene)
-
-
 async def see_that_all_recovers(scene: Scene, faults: Faults, usual_tasks: set[str]) -> None:
     """Heal everything: everybody must reach everybody, and nothing may be left of the faults."""
     await _heal(scene, faults)
     await use_up(scene)
     await _become_whole(scene)
-    check_tables(scene)
+    check_invariants(scene)
     for client, to in permutations(CLIENTS, 2):
         began = trio.current_time()
         await dial(scene, Dial(client, to))

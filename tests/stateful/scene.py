@@ -27,6 +27,7 @@ from .steps import Lie, Script
 
 OPEN_PORT: Final = 80
 CLOSED_PORT: Final = 81
+MAX_ON_SESSION: Final = 32  # streams, those that are being opened or closed included
 MAX_LINES: Final = 3  # of a path: two servers
 
 
@@ -79,6 +80,7 @@ class Scene:
         self.handovers: dict[tuple[Server, str], list[float]] = {}  # by `Usurp`: when
         self.kept: list[Kept] = []
         self.left: list[Kept] = []  # that were let go: the news of it may still be on its way
+        self.quiet_from = 0.0  # when nothing is under way any more
         self._nursery = nursery
 
     # ---- servers ----
