@@ -39,7 +39,7 @@ chaos: $(READY) ## SECONDS=seconds of faults in a network of 56 processes, CHAOS
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(CHAOS)
 
 night: $(READY) ## the state machine of the mesh on thousands of scripts, about an hour
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/stateful
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/stateful
 
 bench: $(READY) ## figures, as ratios within one run
 	$(BIN)/python bench
