@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -50,7 +51,8 @@ from .copy import CopyError, serve_files
 DRAIN_TIME: Final = 10  # seconds for those who are attached to hear that the host ends
 DIAL_TIME: Final = 30  # seconds to reach another host for a user of this machine
 CLOSE_TIME: Final = 1  # seconds for a stream to close
-MAX_CONNECTIONS: Final = 1024  # at once, from the network; more are reset
+MAX_CONNECTIONS: Final = 1024  # of one key at once; more are reset
+MAX_REFUSED: Final = 64  # who are told at once that they may not enter; more are reset
 FILES_PROGRAM: Final = "dmsg_trio.apps.pty.copy"
 TERMINAL: Final = "xterm-256color"  # callers of the reference do not say what theirs is
 
@@ -80,7 +82,8 @@ class PtyHost:
         )
         self._shells = Shells(self._launcher, audit, limits, while_allowed=allow.while_allowed)
         self._forwards = Forwards(open_ports_only=options.user is not None)
-        self._connections = 0
+        self._connections: Counter[Owner] = Counter()
+        self._refused = 0
         self._drain_wanted = trio.Event()
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -115,21 +118,36 @@ class PtyHost:
     async def _serve_remote(self, stream: DmsgStream) -> None:
         pk, source = stream.remote.pk, str(stream.remote)
         async with _closed(stream, source):
-            if self._connections >= MAX_CONNECTIONS:
-                logger.warning("%d connections: %s is sent away", self._connections, source)
+            if pk not in self._allow:
+                await self._send_away(stream, pk, source)
+                return
+            if self._connections[pk] >= MAX_CONNECTIONS:
+                logger.warning("%d connections: %s is cut off", MAX_CONNECTIONS, source)
                 stream.reset()
                 return
-            self._connections += 1
+            self._connections[pk] += 1
             try:
-                if pk not in self._allow:
-                    await self._refuse(stream, f"the key {pk} is not allowed here", pk, source)
-                    return
                 with self._allow.while_allowed(pk) as allowed:
                     await self._serve(stream, pk, source)
                 if allowed.cancelled_caught:
                     stream.reset()
             finally:
-                self._connections -= 1
+                self._connections[pk] -= 1
+                if not self._connections[pk]:
+                    del self._connections[pk]
+
+    async def _send_away(self, stream: DmsgStream, pk: PublicKey, source: str) -> None:
+        """Tell somebody who may not enter; it takes a second, and keys cost nothing."""
+        reason = f"the key {pk} is not allowed here"
+        if self._refused >= MAX_REFUSED:
+            self._audit.refused(key=pk, source=source, reason=reason)
+            stream.reset()
+            return
+        self._refused += 1
+        try:
+            await self._refuse(stream, reason, pk, source)
+        finally:
+            self._refused -= 1
 
     async def _refuse(
         self, stream: trio.abc.HalfCloseableStream, reason: str, owner: Owner, source: str
