@@ -144,12 +144,15 @@ async def test_a_link_lets_one_browser_in_and_its_other_tabs(
     async with running_ui(host.open_shell, access) as ui:
         stranger = await browser.new_tab(ui.url)
         assert "does not know this browser" in await stranger.read("link")
-        tab = await browser.new_tab(ui.link)
+        link = ui.link
+        tab = await browser.new_tab(link)
         await tab.see(PROMPT)
         assert await tab.evaluate("location.href") == ui.url
         neighbour = await browser.new_tab(ui.url)
         await neighbour.see(PROMPT)
-        assert len(host.pids) == 2
+        again = await browser.new_tab(link)  # it is used up, and the browser is known
+        await again.see(PROMPT)
+        assert len(host.pids) == 3
 
 
 async def test_a_refusal_is_on_the_screen_and_enter_tries_again(browser: Browser) -> None:

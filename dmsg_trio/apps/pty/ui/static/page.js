@@ -236,6 +236,10 @@ function lose(code, reason) {
     return;
   }
   if (code === NOT_ADMITTED) {
+    if (stored() && stored() !== secret) { // a link that was used up, in a browser that is known
+      secret = stored();
+      return connect();
+    }
     phase = "shut out";
     store("");
     show("bad", "dmsgpty-ui does not know this browser, or no longer. Open the link that it printed when it started; a link works once, and SIGHUP makes it print another.");
