@@ -160,7 +160,7 @@ def _meet(scene: Scene, client: str, near: DmsgStream, to: str, path: Sequence[s
         scene.holders[client].client.sessions.get(near.server_pk),
         holder.client.sessions.get(far.server_pk),
     )
-    return Kept(near, far, (client, *path, to), sessions)
+    return Kept(near, far, (client, *path, to), (scene.holders[client], holder), sessions)
 
 
 def _check_newest(scene: Scene, holder: Holder, server: PublicKey) -> None:

@@ -137,12 +137,13 @@ class Faults:
                 world.twinned.add(name)
                 await scene.start_client(name, scene.twins)
             case EndTwin() if name in scene.twins:
+                scene.lose(lambda kept: scene.twins[name] in kept.holders)
                 await scene.end_client(name, scene.twins)
                 world.twinned.discard(name)
 
     def _forget(self, name: str) -> None:
         self._scene.world.forget_all_of(name)
-        self._scene.lose(lambda kept: name in (kept.path[0], kept.path[-1]))
+        self._scene.lose(lambda kept: self._scene.holders[name] in kept.holders)
 
     # ---- lines ----
 

@@ -8,6 +8,7 @@ from .steps import (
     CancelDial,
     Cut,
     Dial,
+    Leave,
     Lie,
     LoseDiscovery,
     Move,
@@ -19,7 +20,9 @@ from .steps import (
     Start,
     Stop,
     Tell,
+    Transfer,
     Twin,
+    Usurp,
 )
 
 FOUND: Final = {
@@ -96,5 +99,17 @@ FOUND: Final = {
         (Tell("c1", Lie.A_SERVER), Twin("c1"), Rest(90), Stop("s1"), *[Rest(0)] * 3),
         servers=2,
         clients=(2, 1, 1),
+    ),
+    "a stream of the second program outlives the first": Script(
+        (
+            Twin("c2"),
+            Usurp("c2", "s1", 1),
+            Dial("c0", "c2"),
+            Leave("c2"),
+            Transfer(0, 100_000),
+        ),
+        servers=2,
+        clients=(1, 1, 1),
+        seed=30459,
     ),
 }

@@ -49,6 +49,7 @@ class Kept:
     near: DmsgStream
     far: DmsgStream
     path: tuple[str, ...]  # client, servers, client
+    holders: tuple[Holder, Holder]  # of its ends
     sessions: tuple[Session | None, ...]  # that carry its ends
     ended: set[bool] = field(default_factory=set)  # directions; true is forth
     lost_at: float | None = None  # when a line or server on the path went

@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from dmsg_trio._net.mux import MuxConnection
 from dmsg_trio._net.splice import _Half
 from dmsg_trio.client._dialing import Dialer
 from dmsg_trio.client._sessions import SessionKeeper
@@ -23,7 +24,7 @@ from dmsg_trio.server._routes import Routes
 from .checks import UnexpectedError
 from .network_machine import run_script
 from .scripts import scripts
-from .steps import Cut, Dial, DialAtOnce, Heal, Move, Rest, Script, Usurp
+from .steps import Cut, Dial, DialAtOnce, Heal, Move, Reset, Rest, Script, Usurp
 
 EXAMPLES: Final = 60  # within which the machine must find each mutation
 
@@ -71,6 +72,9 @@ RARE: Final[dict[str, Mutation]] = {
     "a key changes hands as often as it likes": (
         Replacements, "note", "if lately >= MAX_REPLACEMENTS:", "if False:",
     ),
+    "a stream that is reset stays in the table": (
+        MuxConnection, "reset", "self._sinks.pop(state.stream_id, None)", "pass",
+    ),
     "no links on demand": (
         Peers, "link_with_any", "if self._demand:", "if False:",
     ),
@@ -95,6 +99,7 @@ SHOWN_BY: Final[dict[str, Script]] = {
     "the older of two programs stays": Script((Usurp("c0", "s0", 3),)),
     "the older of two programs is not told": Script((Usurp("c0", "s0", 3),)),
     "a key changes hands as often as it likes": Script((Usurp("c0", "s0", 12),)),
+    "a stream that is reset stays in the table": Script((Dial("c0", "c1"), Reset(0), Rest(5))),
     "no links on demand": Script(
         (Move("c0", ("s0",)), Move("c1", ("s1",)), *[Rest(90)] * 5, _DIAL),
         servers=2,
