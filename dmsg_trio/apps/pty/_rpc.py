@@ -56,6 +56,7 @@ async def open_rpc(stream: trio.abc.Stream) -> AsyncIterator[RpcClient]:
             yield client
         finally:
             client._end("it was closed on this side")
+            client._carrying.cancel()
 
 
 class RpcClient:
@@ -70,6 +71,8 @@ class RpcClient:
         self._waiting: dict[int, _Answer] = {}
         self._answered = trio.lowlevel.ParkingLot()
         self._end_reason = ""
+        # The block may have calls to make when it is cancelled: it alone ends what carries them.
+        self._carrying = trio.CancelScope(shield=True)
 
     async def call(self, method: Method, argument: gob.Value) -> gob.Value:
         """Call ``method`` and wait for what it gives; raises `RpcError` when it fails.
@@ -100,6 +103,10 @@ class RpcClient:
 
     async def _run(self, stream: trio.abc.Stream) -> None:
         """Carry calls and answers until the connection ends, whyever it does."""
+        with self._carrying:
+            await self._carry(stream)
+
+    async def _carry(self, stream: trio.abc.Stream) -> None:
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._queue.drain, stream, nursery.cancel_scope)
             try:

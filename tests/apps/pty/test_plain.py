@@ -24,7 +24,13 @@ from dmsg_trio._wire.rpc import Method
 from dmsg_trio._wire.shell import SHELL_URI, Output
 from dmsg_trio.apps.pty._choosing import open_remote_shell
 from dmsg_trio.apps.pty._plain import PlainShell, open_plain_shell
-from dmsg_trio.apps.pty._remote import CannotError, CommandEnded, ShellRefusedError, Wanted
+from dmsg_trio.apps.pty._remote import (
+    CannotError,
+    CommandEnded,
+    RemoteShell,
+    ShellRefusedError,
+    Wanted,
+)
 from dmsg_trio.apps.pty._requests import PtyRefusedError
 from dmsg_trio.apps.pty._resuming import ResumingShell
 from dmsg_trio.apps.pty._rpc import Handler, RpcError, serve_rpc
@@ -84,7 +90,7 @@ class Reference:
 @asynccontextmanager
 async def open_shell(
     reference: Reference, wanted: Wanted = TOP
-) -> AsyncIterator[tuple[PlainShell, MemoryStream]]:
+) -> AsyncIterator[tuple[RemoteShell, MemoryStream]]:
     near, far = memory_connection()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reference.serve, far)
@@ -142,8 +148,8 @@ async def test_hanging_up_ends_the_iteration_that_waits(autojump_clock: MockCloc
 
 
 async def test_what_it_cannot_do_is_said() -> None:
-    async with open_shell(Reference(), Wanted(argv=("cat",))) as (shell, _):
-        assert "keep errors apart from output" in shell.cannot
+    async with open_shell(Reference()) as (shell, _):
+        assert "pass on the environment, TERM included" in shell.cannot
         with pytest.raises(CannotError, match="SIGUSR1"):
             await shell.signal("USR1")
         with pytest.raises(CannotError, match="ends with its connection"):
@@ -156,7 +162,7 @@ async def test_a_command_that_cannot_be_started_is_refused_in_the_hosts_words() 
         nursery.start_soon(Reference().serve, far)
         async with near:
             with pytest.raises(ShellRefusedError, match="fork/exec nothing: no such file"):
-                async with open_plain_shell(near, Wanted(argv=("nothing",))):
+                async with open_plain_shell(near, Wanted(argv=("nothing",), terminal="xterm")):
                     pass
 
 
