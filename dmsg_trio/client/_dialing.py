@@ -162,7 +162,7 @@ class Dialer:
             return False
         with trio.move_on_at(min(until, trio.current_time() + MOVE_TIME)):
             await self._keeper.wait_moved()
-        return not self._keeper.is_moving
+        return self._keeper.takes_streams
 
     async def _try_all(
         self, remote: Address, entry: Entry, memory: _Memory, attempts: list[Attempt], until: float

@@ -125,10 +125,15 @@ class SessionKeeper:
         return self.open[server.pk]
 
     @property
+    def takes_streams(self) -> bool:
+        """Whether a session does now, as far as is known."""
+        return any(s.connection.is_open and s.is_explored for s in self.open.values())
+
+    @property
     def is_moving(self) -> bool:
-        """Whether no session takes streams now, as far as is known, and one is being made."""
-        usable = any(s.connection.is_open and s.is_explored for s in self.open.values())
-        return bool(self.open or self._dials) and not usable
+        """Whether no session takes streams now, and one is being made or about to be."""
+        hoped_for = self.open or self._dials or self._ready(trio.current_time())
+        return bool(hoped_for) and not self.takes_streams
 
     async def wait_moved(self) -> None:
         """Wait until there is a session that takes streams, or none is hoped for."""
@@ -157,8 +162,7 @@ class SessionKeeper:
         """Decide which dials to begin now."""
         begin, self._wanted = self._wanted, []
         now = trio.current_time()
-        idle = [entry for entry in self._offered if not self._is_busy(entry.pk)]
-        ready = [entry for entry in idle if self._trouble_of(entry.pk).not_before <= now]
+        ready = self._ready(now)
         missing = self._missing(now)
         if missing > len(ready):
             self._list_wanted.set()
@@ -166,6 +170,11 @@ class SessionKeeper:
             dial = self._dials[server.pk] = _Dial(server, now)
             begin.append(dial)
         return begin
+
+    def _ready(self, now: float) -> list[Entry]:
+        """The servers that may be dialed now."""
+        idle = [entry for entry in self._offered if not self._is_busy(entry.pk)]
+        return [entry for entry in idle if self._trouble_of(entry.pk).not_before <= now]
 
     def _missing(self, now: float) -> int:
         """How many dials to begin, so that there are enough sessions before long."""
