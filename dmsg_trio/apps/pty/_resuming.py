@@ -103,11 +103,13 @@ async def open_attached_shell(
 async def _open(shell: ResumingShell) -> AsyncIterator[ResumingShell]:
     async with open_service_nursery() as nursery:
         await nursery.start(shell._run)
+        shell._life.shield = True  # who is cancelled in the block still says goodbye behind it
         try:
             yield shell
         finally:
             with trio.move_on_after(LEAVE_WITHIN, shield=True):
                 await shell._leave()
+            shell._life.cancel()
 
 
 async def list_sessions(stream: trio.abc.Stream) -> list[SessionInfo]:
@@ -155,6 +157,7 @@ class ResumingShell:
         self._unsaid: set[type[Event]] = set()  # what this stream has not been told of it
         self._finished = trio.Event()
         self._news, self._due_again, self._room = Wakeup(), Wakeup(), Wakeup()
+        self._life = trio.CancelScope()
         self._until_attached = trio.CancelScope()
 
     # ---- for who uses it ----
@@ -244,6 +247,10 @@ class ResumingShell:
     # ---- one stream after the other ----
 
     async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with self._life:
+            await self._live(task_status)
+
+    async def _live(self, task_status: trio.TaskStatus[None]) -> None:
         backoff, lost_at, reason = Backoff(FIRST_DELAY, LONGEST_DELAY), math.inf, "no answer"
         while True:
             with trio.CancelScope(deadline=lost_at + self._keep) as self._until_attached:

@@ -276,6 +276,21 @@ async def test_sizes_and_signals_reach_the_command(autojump_clock: MockClock) ->
             assert await read_all(shell) == [CommandEnded(None, "HUP")]
 
 
+async def test_who_is_cancelled_ends_the_command_at_once(autojump_clock: MockClock) -> None:
+    """A signal to the program cancels all of it: the host hears of that, and waits for nobody."""
+    async with open_host(echo) as host:
+        with trio.CancelScope() as scope:
+            async with open_resuming_shell(host.dial_as(), KEPT) as shell:
+                await shell.send_input(b"x")
+                await anext(shell)
+                began = trio.current_time()
+                scope.cancel()
+                await anext(shell)
+        assert scope.cancelled_caught
+        assert trio.current_time() - began < 1
+        assert host.commands[0].exit == Exit(signal="HUP")
+
+
 async def test_leaving_the_block_ends_the_command(autojump_clock: MockClock) -> None:
     async with open_host(echo) as host:
         async with open_resuming_shell(host.dial_as(), KEPT):
