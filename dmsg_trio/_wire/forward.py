@@ -90,14 +90,16 @@ def body_length_untrusted(head: bytes) -> int:
 def decode_request_untrusted(body: bytes) -> Request:
     """Read what a client says; raise `RemoteProtocolError` if it makes no sense."""
     try:
-        return _requests.decode(body)
+        request: Request = _requests.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a request to forward: {error}") from error
+    return request
 
 
 def decode_answer_untrusted(body: bytes) -> Answer:
     """Read what a host says; raise `RemoteProtocolError` if it makes no sense."""
     try:
-        return _answers.decode(body)
+        answer: Answer = _answers.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not an answer to a forward: {error}") from error
+    return answer

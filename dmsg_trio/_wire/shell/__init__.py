@@ -1,0 +1,77 @@
+"""What shell/1 says: a remote shell that outlives the streams which carry it, as frames.
+
+A stream is one attachment to one session. Frames are ``type uint8 | length uint32 | payload``, all
+numbers big-endian; the client's have types below 0x80, the host's the others. Byte counts are of a
+session, not of a stream, so that nothing is lost or said twice when another stream takes over;
+docs/shell-protocol.md has the rules of that.
+"""
+
+from .frames import FrameType, ShellReader, encode
+from .words import (
+    INPUT_WINDOW,
+    MAX_ARGUMENTS,
+    MAX_PAYLOAD,
+    MAX_TERM,
+    MAX_VARIABLES,
+    OUTPUT_WINDOW,
+    SHELL_URI,
+    Attach,
+    Detach,
+    Detached,
+    Done,
+    EndOfInput,
+    Errors,
+    Event,
+    Exited,
+    HangUp,
+    Input,
+    List,
+    Output,
+    Received,
+    Refused,
+    Resize,
+    SessionInfo,
+    Sessions,
+    Signal,
+    Start,
+    Started,
+    Taken,
+    TakenOver,
+    Violated,
+)
+
+__all__ = [
+    "INPUT_WINDOW",
+    "MAX_ARGUMENTS",
+    "MAX_PAYLOAD",
+    "MAX_TERM",
+    "MAX_VARIABLES",
+    "OUTPUT_WINDOW",
+    "SHELL_URI",
+    "Attach",
+    "Detach",
+    "Detached",
+    "Done",
+    "EndOfInput",
+    "Errors",
+    "Event",
+    "Exited",
+    "FrameType",
+    "HangUp",
+    "Input",
+    "List",
+    "Output",
+    "Received",
+    "Refused",
+    "Resize",
+    "SessionInfo",
+    "Sessions",
+    "ShellReader",
+    "Signal",
+    "Start",
+    "Started",
+    "Taken",
+    "TakenOver",
+    "Violated",
+    "encode",
+]
