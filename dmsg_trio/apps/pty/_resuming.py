@@ -418,7 +418,7 @@ class ResumingShell:
             events = self._due()
             if events:
                 await stream.send_all(b"".join(map(encode, events)))
-            if self._is_leaving or any(isinstance(event, Done) for event in events):
+            if any(isinstance(event, Done) for event in events):
                 await stream.send_eof()
                 return
             if not events:

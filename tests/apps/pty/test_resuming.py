@@ -289,6 +289,8 @@ async def test_who_is_cancelled_ends_the_command_at_once(autojump_clock: MockClo
         assert scope.cancelled_caught
         assert trio.current_time() - began < 1
         assert host.commands[0].exit == Exit(signal="HUP")
+        # Nobody will come back to ask how it ended, so that is not kept.
+        assert await list_sessions(await host.dial_as()()) == []
 
 
 async def test_leaving_the_block_ends_the_command(autojump_clock: MockClock) -> None:
