@@ -6,6 +6,7 @@ from typing import Final
 
 from .steps import (
     CancelDial,
+    Close,
     Cut,
     Dial,
     Leave,
@@ -111,5 +112,30 @@ FOUND: Final = {
         servers=2,
         clients=(1, 1, 1),
         seed=30459,
+    ),
+    "a dial that was given up left streams on slow lines": Script(
+        (
+            SlowDown("s0", "s1", 0.3),
+            SlowDown("s0", "c0", 0.3),
+            SlowDown("s1", "c0", 0.3),
+            CancelDial("c0", "c2", after=0.9),
+        ),
+        seed=1789643640,
+    ),
+    "a program hears late that another one took its place": Script(
+        (
+            SlowDown("s0", "c1", 0.3),
+            SlowDown("s1", "c1", 0.3),
+            Dial("c1", "c2"),
+            Twin("c1"),
+            Close(4),
+            CancelDial("c1", "c0", after=1.25),
+            Rest(0.1),
+            Rest(0),
+            Dial("c1", "c2"),
+            Rest(0.1),
+        ),
+        servers=2,
+        seed=455940514,
     ),
 }

@@ -81,6 +81,9 @@ class Scene:
         self.handovers: dict[tuple[Server, str], list[float]] = {}  # by `Usurp`: when
         self.kept: list[Kept] = []
         self.left: list[Kept] = []  # that were let go: the news of it may still be on its way
+        self.given_up: list[
+            float
+        ] = []  # ways of dials: until when servers may join streams for them
         self.quiet_from = 0.0  # when nothing is under way any more
         self._nursery = nursery
 
@@ -154,8 +157,24 @@ class Scene:
         now = trio.current_time()
         self.left = [each for each in self.left if self._is_joined_until(each) > now]
         over = [each for each in (*self.kept, *self.left) if name in each.path]
-        ends = [self._is_joined_until(each) for each in over]
-        return ends.count(math.inf), sum(end > now for end in ends)
+        until = [self._is_joined_until(each) for each in over]
+        # Of two programs with one key the server knows before them which one it sends away.
+        at_risk = [not self.twins.keys().isdisjoint(each.path) for each in over]
+        least = sum(end == math.inf and not risk for end, risk in zip(until, at_risk, strict=True))
+        return least, sum(end > now for end in until) + self.may_be_joined
+
+    def give_up(self, ways: int) -> None:
+        """Note that a dial had no use for so many ways, on which there may be streams."""
+        is_silent = Health.SILENT in self.world.lines.values()
+        lasts = NOTICED_WITHIN if is_silent else self.news_time
+        self.given_up += [trio.current_time() + lasts] * ways
+
+    @property
+    def may_be_joined(self) -> int:
+        """How many streams of dials that were given up a server may still join."""
+        now = trio.current_time()
+        self.given_up = [until for until in self.given_up if until > now]
+        return len(self.given_up)
 
     def _is_joined_until(self, kept: Kept) -> float:
         """When no server joins a stream any more."""
@@ -230,6 +249,7 @@ class Scene:
             self.network.cut(PKS[a], PKS[b])
         else:
             self.network.silence(PKS[a], PKS[b])
+            self.give_up(self.may_be_joined)
 
     def heal(self, a: str, b: str) -> None:
         self.world.lines.pop(line(a, b), None)
