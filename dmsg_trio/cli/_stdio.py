@@ -2,14 +2,15 @@
 
 What can be waited for is (terminals, pipes, sockets); regular files cannot, and writing may block
 for as long as nobody reads, so these go through a thread. The descriptors stay as they are, since
-other programs share them.
+other programs share them: who writes much opens the same terminal or pipe once more, for itself.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -44,3 +45,47 @@ async def write_output(data: bytes | bytearray | memoryview, fd: int = STDOUT) -
     while rest:
         written = await trio.to_thread.run_sync(os.write, fd, rest, abandon_on_cancel=True)
         rest = rest[written:]
+
+
+@contextmanager
+def open_output(fd: int = STDOUT) -> Iterator[OutputFile]:
+    """Have a way to write much to a descriptor, for the block."""
+    own = _opened_again(fd)
+    try:
+        yield OutputFile(fd, own)
+    finally:
+        if own is not None:
+            os.close(own)
+
+
+class OutputFile:
+    """Writes without the detour through a thread where it can; made by `open_output`."""
+
+    def __init__(self, fd: int, own: int | None) -> None:
+        self._fd = fd
+        self._own = own  # to the same terminal or pipe, and does not block
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write all of ``data``; cancelled while nobody reads, it leaves the rest unwritten."""
+        if self._own is None:
+            await write_output(data, self._fd)
+            return
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._own, rest) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._own)
+
+
+def _opened_again(fd: int) -> int | None:
+    """Open what ``fd`` leads to once more, with an offset and a mode of its own; None: cannot."""
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        if os.isatty(fd):
+            return os.open(os.ttyname(fd), flags)
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            return os.open(f"/proc/self/fd/{fd}", flags)  # on Linux; elsewhere there is no way
+    except OSError:
+        pass  # another user's, or closed
+    return None
