@@ -25,7 +25,7 @@ from dmsg_trio.apps.pty._remote import (
 
 from ._raw_terminal import HELP, EscapeReader, Typed, Wish, cooked, raw, suspend, window_sizes
 from ._run import one_line
-from ._stdio import STDERR, STDIN, STDOUT, read_input, write_output
+from ._stdio import STDERR, STDIN, STDOUT, OutputFile, open_output, read_input
 
 OWN_FAILURE: Final = 255  # as ssh exits if it is not the command that failed
 FIRST_SIGNAL: Final = 128
@@ -52,7 +52,9 @@ async def talk(shell: RemoteShell, manner: Manner) -> int:
             stack.enter_context(raw())
         if manner.title and os.isatty(STDOUT):
             stack.enter_context(_titled(manner.title))
-        conversation = _Conversation(shell, manner)
+        output = stack.enter_context(open_output(STDOUT))
+        errors = stack.enter_context(open_output(STDERR))
+        conversation = _Conversation(shell, manner, output, errors)
         async with open_service_nursery() as nursery:
             nursery.start_soon(conversation.pass_input_on)
             if manner.on_terminal and os.isatty(STDOUT):
@@ -61,8 +63,12 @@ async def talk(shell: RemoteShell, manner: Manner) -> int:
 
 
 class _Conversation:
-    def __init__(self, shell: RemoteShell, manner: Manner) -> None:
+    def __init__(
+        self, shell: RemoteShell, manner: Manner, output: OutputFile, errors: OutputFile
+    ) -> None:
         self._shell = shell
+        self._output = output
+        self._errors = errors
         self._manner = manner
         self._is_leaving = False
 
@@ -72,9 +78,9 @@ class _Conversation:
         async for event in self._shell:
             match event:
                 case Output(data):
-                    await write_output(data, STDOUT)
+                    await self._output.write(data)
                 case Errors(data):
-                    await write_output(data, STDERR)
+                    await self._errors.write(data)
                 case ConnectionLost(reason):
                     self._tell(f"connection lost, trying again: {reason}")
                 case AttachedAgain():
