@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,17 @@ from dmsg_trio.apps.pty._remote import (
     RemoteShell,
 )
 
-from ._raw_terminal import HELP, EscapeReader, Typed, Wish, cooked, raw, suspend, window_sizes
+from ._raw_terminal import (
+    HELP,
+    EscapeReader,
+    Typed,
+    Wish,
+    cooked,
+    raw,
+    suspend,
+    window_size,
+    window_sizes,
+)
 from ._run import one_line
 from ._stdio import STDERR, STDIN, STDOUT, OutputFile, open_output, read_input
 
@@ -70,11 +80,17 @@ class _Conversation:
         self._output = output
         self._errors = errors
         self._manner = manner
-        self._is_leaving = False
+        self._leaving = trio.CancelScope()
 
     # ---- from there ----
 
     async def show(self) -> int:
+        """Show what comes until the end of it, or until somebody leaves; give the exit code."""
+        with self._leaving:
+            return await self._show()
+        return OWN_FAILURE
+
+    async def _show(self) -> int:
         async for event in self._shell:
             match event:
                 case Output(data):
@@ -86,7 +102,7 @@ class _Conversation:
                 case AttachedAgain():
                     self._tell("the connection is back")
                 case CommandEnded(code, name):
-                    return OWN_FAILURE if self._is_leaving else exit_code(code, name)
+                    return exit_code(code, name)
                 case Detached():
                     self._tell("detached: the session goes on")
                     return 0
@@ -94,8 +110,7 @@ class _Conversation:
                     self._tell("somebody attached to this session elsewhere")
                     return OWN_FAILURE
                 case GivenUp(reason):
-                    if not self._is_leaving:
-                        self._tell(reason)
+                    self._tell(reason)
                     return OWN_FAILURE
         return OWN_FAILURE
 
@@ -119,8 +134,9 @@ class _Conversation:
     async def _obey(self, wish: Wish) -> None:
         match wish:
             case Wish.LEAVE:
-                self._is_leaving = True
-                await self._shell.hang_up()
+                # The shell is ended behind the block that it was opened for, without waiting long
+                # for a host that may be out of reach.
+                self._leaving.cancel()
             case Wish.DETACH:
                 try:
                     await self._shell.detach()
@@ -128,6 +144,7 @@ class _Conversation:
                     self._tell(str(error))
             case Wish.SUSPEND:
                 suspend()
+                await self._shell.resize(window_size())  # as it may have become meanwhile
             case Wish.HELP:
                 with cooked():
                     print(f"\n{HELP}", file=sys.stderr, flush=True)
@@ -146,8 +163,9 @@ def exit_code(code: int | None, name: str | None) -> int:
     """Give what a shell would exit with: a host that cannot tell is taken for success."""
     if name is None:
         return code or 0
-    number = int(name) if name.isdigit() else signal.Signals[f"SIG{name}"].value
-    return FIRST_SIGNAL + number
+    known = signal.Signals.__members__.get(f"SIG{name}")  # of this system: the host may have others
+    number = known.value if known else int(name) if name.isdigit() else 0
+    return FIRST_SIGNAL + number if 0 < number < FIRST_SIGNAL - 1 else OWN_FAILURE
 
 
 @contextmanager
@@ -156,10 +174,9 @@ def _titled(title: str) -> Iterator[None]:
     if os.environ.get("TERM", "dumb") in ("dumb", "linux"):
         yield
         return
-    sys.stdout.write(f"\x1b[22;0t\x1b]0;{one_line(title)}\x07")
-    sys.stdout.flush()
+    os.write(STDOUT, f"\x1b[22;0t\x1b]0;{one_line(title)}\x07".encode())
     try:
         yield
     finally:
-        sys.stdout.write("\x1b[23;0t")
-        sys.stdout.flush()
+        with suppress(OSError):  # the window was closed
+            os.write(STDOUT, b"\x1b[23;0t")

@@ -20,7 +20,7 @@ from dmsg_trio._errors import ConfigError
 from ._forward_specs import ForwardSpec
 from ._options import AsJson, ToolLogOptions, spread
 from ._pty_way import WayOptions
-from ._run import STOPS, call, program, run
+from ._run import STOPS, call, clearly, program, run
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -46,6 +46,10 @@ class _Program(TyperGroup):
             args[args.index("--")] = BREAK
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: Context) -> object:
+        """Run the command; its exit code tells a failure of ours also where others call us."""
+        return clearly(partial(super().invoke, ctx), failure=OWN_FAILURE)
+
     def _first_word(self, args: list[str]) -> int:
         """Find the first argument that is no option and no option's value."""
         with_value = {
@@ -69,7 +73,9 @@ def main() -> NoReturn:
 
 
 def _exit_with(do: Callable[[], Awaitable[int]]) -> NoReturn:
-    sys.exit(run(do, failure=OWN_FAILURE, stops=(*STOPS, signal.SIGHUP)))
+    # Who ignores SIGHUP from the start, as with `nohup`, means to go on without a terminal.
+    hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    sys.exit(run(do, failure=OWN_FAILURE, stops=(*STOPS, *hang_up)))
 
 
 @app.callback()
