@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import signal
+import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 import trio
 
 from dmsg_trio._keys import SecretKey
+from dmsg_trio.cli import dmsgpty_cli
 from dmsg_trio.cli._pty_talk import exit_code
 from dmsg_trio.cli.dmsgpty_cli import BREAK, _split
 from tests.cli.pty_programs import (
@@ -27,7 +30,7 @@ from tests.cli.pty_programs import (
     program,
     pty_host,
 )
-from tests.cli.running import NOBODY, dmsg, environment, line_of
+from tests.cli.running import NOBODY, Done, dmsg, environment, line_of
 from tests.cli.terminals import Terminal, open_terminal
 from tests.waiting import PATIENCE, answered
 
@@ -47,6 +50,28 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PtyHost]:
     log = (host.folder / "log").read_text()
     assert "fault" not in log
     assert "Traceback" not in log
+
+
+class Here:
+    """Runs the CLI in this process, which is faster, where its standard input does not matter."""
+
+    def __init__(self, files: pytest.CaptureFixture[bytes]) -> None:
+        self._files = files
+
+    def __call__(self, *arguments: str) -> Done:
+        self._files.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            dmsgpty_cli.app(list(arguments), prog_name="dmsgpty-cli")
+        said = self._files.readouterr()
+        return Done(int(ended.value.code or 0), said.out, said.err.decode())
+
+
+@pytest.fixture
+def here(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Here:
+    for name in [name for name in os.environ if name.startswith("DMSG")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("dmsg_trio.cli._options.set_up_logging", lambda *_, **__: None)
+    return Here(capfdbinary)
 
 
 # ---- in a terminal ----
@@ -292,10 +317,10 @@ async def test_output_and_errors_stay_apart_and_the_end_of_input_arrives(host: P
     ],
     ids=["0", "255", "killed", "terminated", "not found", "not run"],
 )
-async def test_the_exit_code_is_the_command_s(
-    host: PtyHost, options: tuple[str, ...], code: int, err: str
+def test_the_exit_code_is_the_command_s(
+    host: PtyHost, here: Here, options: tuple[str, ...], code: int, err: str
 ) -> None:
-    done = await cli(*host.local, "--", *options)
+    done = here(*host.local, "--", *options)
     assert (done.code, done.err) == (code, err)
 
 
@@ -397,11 +422,10 @@ async def test_a_cli_that_is_killed_leaves_its_shell_for_as_long_as_it_wished(
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-async def test_a_failure_of_ours_is_one_line_and_255(
-    arguments: tuple[str, ...], error: str
+def test_a_failure_of_ours_is_one_line_and_255(
+    here: Here, arguments: tuple[str, ...], error: str
 ) -> None:
-    options, host = arguments[:-1], arguments[-1]
-    done = await cli(*options, host)
+    done = here(*arguments)
     assert done.code == OWN_FAILURE
     assert done.out == b""
     assert error in done.err
@@ -419,20 +443,20 @@ async def test_without_a_network_it_says_so_soon(tmp_path: Path) -> None:
     assert done.err.count("\n") == 1
 
 
-async def test_the_allow_list_is_shown_and_changed(tmp_path: Path) -> None:
+def test_the_allow_list_is_shown_and_changed(here: Here, tmp_path: Path) -> None:
     with pty_host(tmp_path / "host") as host:
-        done = await cli("whitelist", *host.local)
+        done = here("whitelist", *host.local)
         assert (done.code, done.out) == (0, b"")
-        assert (await cli("whitelist-add", *host.local, NOBODY)).code == 0
-        done = await cli("whitelist-add", *host.local, NOBODY)
+        assert here("whitelist-add", *host.local, NOBODY).code == 0
+        done = here("whitelist-add", *host.local, NOBODY)
         assert (done.code, done.err) == (
             1,
             f"error: skipping append for {NOBODY}. Already exists\n",
         )
-        assert (await cli("whitelist", *host.local)).lines == [NOBODY]
-        assert (await cli("whitelist", *host.local, "--json")).lines == [f'["{NOBODY}"]']
-        assert (await cli("whitelist-remove", *host.local, NOBODY)).code == 0
-        assert (await cli("whitelist", *host.local, "--json")).lines == ["[]"]
+        assert here("whitelist", *host.local).lines == [NOBODY]
+        assert here("whitelist", *host.local, "--json").lines == [f'["{NOBODY}"]']
+        assert here("whitelist-remove", *host.local, NOBODY).code == 0
+        assert here("whitelist", *host.local, "--json").lines == ["[]"]
 
 
 # ---- ports ----
@@ -469,15 +493,14 @@ async def test_ports_are_forwarded_both_ways_while_nothing_runs(host: PtyHost) -
         nursery.cancel_scope.cancel()
 
 
-async def test_a_port_that_is_taken_ends_it(host: PtyHost) -> None:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    for option in "-L", "-R":
-        done = await cli(*host.local, option, f"{port}:127.0.0.1:1", "--", "true")
-        assert done.code == OWN_FAILURE
-        assert "in use" in done.err
-        assert done.err.count("\n") == 1
-    await listener.aclose()
+def test_a_port_that_is_taken_ends_it(host: PtyHost, here: Here) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        for option in "-L", "-R":
+            done = here(*host.local, option, f"{port}:127.0.0.1:1", "--", "true")
+            assert done.code == OWN_FAILURE
+            assert "in use" in done.err
+            assert done.err.count("\n") == 1
 
 
 # ---- without a process ----
