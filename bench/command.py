@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.across import across, fail_over
-from bench.figures import ALL_REFERENCE, ONE_SERVER, OURS, PLAIN, REFERENCE, Figure
+from bench.figures import ALL_REFERENCE, BARE, ONE_SERVER, OURS, PLAIN, REFERENCE, Figure
 from bench.measurements import MEASUREMENTS as BASIC
 from bench.measurements import QUICK, Measurement, Scale, Scene
 from bench.processes import open_stage
 from bench.reference import VARIABLE
 
 MEASUREMENTS: Final[dict[str, Measurement]] = BASIC | {"across": across, "fail-over": fail_over}
-OTHERS: Final = (REFERENCE, ALL_REFERENCE, PLAIN, ONE_SERVER)
+OTHERS: Final = (REFERENCE, ALL_REFERENCE, PLAIN, ONE_SERVER, BARE)
 
 
 def main() -> int:
@@ -47,6 +47,7 @@ def main() -> int:
         print_json(figures)
     else:
         print_table(figures)
+        print_what_is_missing()
     if arguments.quick:
         print("quick: this shows that everything runs; the figures mean little", file=sys.stderr)
     return 0
@@ -101,10 +102,14 @@ def print_table(figures: list[Figure]) -> None:
         table.add_row(*cells, f"{verdict(figure)} {figure.target or ''}")
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
-    if REFERENCE not in subjects:
-        console.print(f"{VARIABLE} is not set: nothing of the reference was measured")
+
+
+def print_what_is_missing() -> None:
+    """Say what was not there to be measured."""
+    if not os.environ.get(VARIABLE):
+        print(f"{VARIABLE} is not set: nothing of the reference was measured")
     if not shutil.which("socat"):
-        console.print("there is no socat: plain TCP went through a relay in Python")
+        print("there is no socat: plain TCP went through a relay in Python")
 
 
 def shown(number: float | None) -> str:

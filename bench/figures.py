@@ -11,6 +11,7 @@ REFERENCE = "reference's server"  # with our ends
 ALL_REFERENCE = "all reference"
 PLAIN = "plain TCP"
 ONE_SERVER = "one server"  # of ours, where ours are two
+BARE = "bare stream"  # of ours, where ours do more with one
 
 Sample = dict[str, float]  # what one run of a measurement gave, by quantity
 

@@ -82,12 +82,12 @@ class Stage:
 
     def party(self, role: str, *addresses: str) -> Party:
         """Start a party; it is ready when this returns."""
-        return self._enter(Party("bench.parties", role, *addresses))
+        return self.start("bench.parties", role, *addresses)
 
     def delay(self, target: str, seconds: float) -> str:
         """Start a path to ``target`` that takes so long each way; give its near end."""
         address = free_address()
-        self._enter(Party("bench.delay", address, target, str(seconds)))
+        self.start("bench.delay", address, target, str(seconds))
         return address
 
     def program(self, *command: str | Path) -> int:
@@ -99,7 +99,9 @@ class Stage:
         self._stack.callback(process.terminate)
         return process.pid
 
-    def _enter(self, party: Party) -> Party:
+    def start(self, module: str, *arguments: str) -> Party:
+        """Start a party of another module."""
+        party = Party(module, *arguments)
         self._stack.callback(party.close)
         return party
 
