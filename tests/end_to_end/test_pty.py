@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import AsyncIterator
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.network
 
 GUEST, STRANGER = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
 OWN_FAILURE = 255
+CYCLES = int(os.environ.get("PTY_CYCLES", "30"))  # of clients that come and die; more by hand
+AT_ONCE = 6
 
 
 class Guest:
@@ -143,9 +146,9 @@ async def test_nothing_is_left_of_clients_that_come_and_die(tmp_path: Path) -> N
                 with trio.fail_after(PATIENCE):
                     await process.wait()
 
-        for _ in range(5):
+        for _ in range(CYCLES // AT_ONCE):
             async with trio.open_nursery() as nursery:
-                for _ in range(6):
+                for _ in range(AT_ONCE):
                     nursery.start_soon(cycle)
 
         async def is_as_before() -> bool:
