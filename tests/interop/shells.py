@@ -18,7 +18,7 @@ from dmsg_trio._errors import UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
-from dmsg_trio.apps.pty._process import Command, TerminalProcess, open_process_on_terminal
+from dmsg_trio.apps.pty.process import Command, TerminalProcess, open_process_on_terminal
 from dmsg_trio.discovery import HttpDiscovery
 from tests.interop.programs import Program, Reference
 from tests.waiting import PATIENCE, Log, answered

@@ -33,7 +33,13 @@ from ._config import HostOptions
 from ._forward import Forwards
 from ._launch import Launcher
 from ._local import open_local_listeners
-from ._process import (
+from ._requests import PtyRequestError, accept, receive_request_untrusted, refuse
+from ._routes import CONNECT_URI
+from ._service import Terminal, serve_connection, serve_proxy, serve_pty, serve_whitelist
+from ._shells import Limits, Shells, TooManySessionsError
+from ._watched import open_watched_terminal
+from .copy import CopyError, serve_files
+from .process import (
     Command,
     OutputKind,
     PipedProcess,
@@ -41,12 +47,6 @@ from ._process import (
     login_environment,
     open_process_on_pipes,
 )
-from ._requests import PtyRequestError, accept, receive_request_untrusted, refuse
-from ._routes import CONNECT_URI
-from ._service import Terminal, serve_connection, serve_proxy, serve_pty, serve_whitelist
-from ._shells import Limits, Shells, TooManySessionsError
-from ._watched import open_watched_terminal
-from .copy import CopyError, serve_files
 
 DRAIN_TIME: Final = 10  # seconds for those who are attached to hear that the host ends
 DIAL_TIME: Final = 30  # seconds to reach another host for a user of this machine

@@ -16,7 +16,7 @@ from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Errors, Output, Start
 
 from ._output_log import Piece
-from ._process import (
+from .process import (
     Command,
     Exit,
     OutputKind,

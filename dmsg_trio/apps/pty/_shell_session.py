@@ -25,7 +25,7 @@ from dmsg_trio._wire.shell import INPUT_WINDOW, MAX_PAYLOAD, Attach, Refused, Se
 from ._audit import AuditedSession
 from ._launch import Launch, Running, exit_code_of
 from ._output_log import OutputLog
-from ._process import Exit, StartError
+from .process import Exit, StartError
 
 LAST_WORDS: Final = 60  # seconds without progress after which a client is not waited for any more
 ATTACH_WITHIN: Final = 30  # seconds, for the stream that asked for the session

@@ -12,7 +12,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
 
 from ._audit import AuditedSession
-from ._process import Command, TerminalProcess, open_process_on_terminal
+from .process import Command, TerminalProcess, open_process_on_terminal
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from dmsg_trio._wire.pty import WindowSize
-from dmsg_trio.apps.pty._process import (
+from dmsg_trio.apps.pty.process import (
     LINGER,
     Command,
     Exit,

@@ -15,19 +15,19 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dmsg_trio._wire.pty import WindowSize
-from dmsg_trio.apps.pty import _child
-from dmsg_trio.apps.pty._process import (
+from dmsg_trio.apps.pty.process import (
     GRACE,
     Command,
     Exit,
     PipedProcess,
     StartError,
     TerminalProcess,
+    _child,
     login_environment,
     open_process_on_pipes,
     open_process_on_terminal,
 )
-from dmsg_trio.apps.pty._system import is_somebody_left
+from dmsg_trio.apps.pty.process._system import is_somebody_left
 
 ON_LINUX: Final = Path("/proc/self/stat").exists()
 CYCLES: Final = int(os.environ.get("PTY_CYCLES", "40"))  # 1000 once in a while

@@ -35,7 +35,6 @@ from dmsg_trio._wire.shell import (
     TakenOver,
     encode,
 )
-from dmsg_trio.apps.pty._process import Exit
 from dmsg_trio.apps.pty._remote import (
     AttachedAgain,
     CommandEnded,
@@ -51,6 +50,7 @@ from dmsg_trio.apps.pty._resuming import (
     open_attached_shell,
     open_resuming_shell,
 )
+from dmsg_trio.apps.pty.process import Exit
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 from tests.apps.pty.shells import Host, Played, echo, open_host
 

@@ -32,7 +32,6 @@ from dmsg_trio._wire.pty import (
     WindowSize,
 )
 from dmsg_trio._wire.rpc import Method, RpcCaller
-from dmsg_trio.apps.pty._process import Command, StartError, open_process_on_terminal
 from dmsg_trio.apps.pty._requests import (
     PtyRefusedError,
     accept,
@@ -51,6 +50,7 @@ from dmsg_trio.apps.pty._service import (
     serve_pty,
     serve_whitelist,
 )
+from dmsg_trio.apps.pty.process import Command, StartError, open_process_on_terminal
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 
 

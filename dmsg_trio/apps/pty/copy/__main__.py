@@ -12,9 +12,9 @@ from pathlib import Path
 import trio
 
 from dmsg_trio._errors import DmsgError
-from dmsg_trio.apps.pty._become import become_user
-from dmsg_trio.apps.pty._command import Account
-from dmsg_trio.apps.pty._starting import user_to_become
+from dmsg_trio.apps.pty.process._become import become_user
+from dmsg_trio.apps.pty.process._command import Account
+from dmsg_trio.apps.pty.process._starting import user_to_become
 
 from ._host import serve_files
 
