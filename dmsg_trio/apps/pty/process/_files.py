@@ -14,6 +14,9 @@ import trio
 
 LARGEST_READ: Final = 64 * 1024  # bytes; a terminal gives 4 KiB at a time, so they are gathered
 
+FLOOD: Final = 4095  # bytes of a read at once after which more are on their way
+LOOKS: Final = 4  # in vain, until what there is has to do
+
 _BUFFER: Final = memoryview(bytearray(LARGEST_READ))
 
 
@@ -38,16 +41,37 @@ class CommandFile:
         await trio.lowlevel.checkpoint()
         while not self.is_closed:
             try:
-                return self._gather()
+                data = self._gather(LARGEST_READ)
             except BlockingIOError:
                 if self._ended:
                     break
                 with suppress(trio.ClosedResourceError):  # look again: see `finish`
                     await trio.lowlevel.wait_readable(self.number)
+            else:
+                return data if len(data) < FLOOD else await self._wait_for_more(data)
         return b""
 
-    def _gather(self) -> bytes:
-        room = LARGEST_READ if self._owed is None else min(LARGEST_READ, self._owed)
+    async def _wait_for_more(self, data: bytes) -> bytes:
+        """Look a few times more: in a flood the system refills its 4 KiB while others run here."""
+        pieces, size, looks = [data], len(data), LOOKS
+        while looks and size < LARGEST_READ:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # what was read must not be lost
+            if self.is_closed:
+                break
+            try:
+                more = self._gather(LARGEST_READ - size)
+            except BlockingIOError:
+                looks -= 1
+                continue
+            if not more:
+                break
+            pieces.append(more)
+            size += len(more)
+        return b"".join(pieces)
+
+    def _gather(self, room: int) -> bytes:
+        if self._owed is not None:
+            room = min(room, self._owed)
         # Straight into one buffer, which nobody else uses: nothing here waits.
         buffer, size = _BUFFER, 0
         try:
