@@ -95,6 +95,7 @@ async def test_a_session_from_the_prompt_to_its_exit(host: PtyHost) -> None:
         assert await answered(has_new_size, within=PATIENCE)
         await terminal.type("printf '%s' 'ä漢字🙂' | od -An -tx1\r")
         await terminal.shows("c3 a4 e6 bc a2 e5 ad 97 f0 9f 99 82")
+        await terminal.shows(PROMPT)
         await terminal.type("printf '\\346\\274'; sleep 0.05; printf '\\242|\\377|\\n'\r")
         await terminal.shows(b"\r\n\xe6\xbc\xa2|\xff|\r\n")
         await terminal.type("exit 7\r")
