@@ -64,7 +64,8 @@ class Attachment:
         await self._alive().publish(entry)
 
     async def withdraw(self, entry: Entry) -> None:
-        await self._alive().withdraw(entry)
+        if not self._is_dead:  # whose entry stays, and nobody is told so
+            await self._discovery.withdraw(entry)
 
     def _alive(self) -> Discovery:
         if self._is_dead:
