@@ -1,6 +1,7 @@
-"""What all tests share: the hypothesis profiles."""
+"""What all tests share: the hypothesis profiles, and signals that work."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -9,3 +10,11 @@ settings.register_profile("dev", base, max_examples=50)
 settings.register_profile("ci", base, max_examples=300, derandomize=True, print_blob=True)
 settings.register_profile("nightly", base, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+# Whoever runs the tests in the background (nohup) may ignore what programs here are to be ended by.
+for number, usual in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)

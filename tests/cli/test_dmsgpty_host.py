@@ -234,22 +234,21 @@ class FakeHost(ModuleType):
         super().__init__("dmsg_trio.apps.pty._host")
         self.allow = AllowList()
         self.has_ended = False
+        self._drain_wanted = trio.Event()
 
-    async def serve_host(
-        self,
-        client: Client,
-        options: HostOptions,
-        allow: AllowList,
-        audit: Audit,
-        *,
-        task_status: trio.TaskStatus[None],
-    ) -> None:
+    def PtyHost(  # noqa: N802 - stands in for the class of that name
+        self, _client: Client, _options: HostOptions, allow: AllowList, _audit: Audit
+    ) -> FakeHost:
         self.allow = allow
+        return self
+
+    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
-        try:
-            await trio.sleep_forever()
-        finally:
-            self.has_ended = True
+        await self._drain_wanted.wait()
+        self.has_ended = True
+
+    def drain(self) -> None:
+        self._drain_wanted.set()
 
 
 @pytest.fixture

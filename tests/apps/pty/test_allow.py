@@ -169,9 +169,7 @@ async def test_a_key_that_is_there_is_an_error_and_the_others_are_added(path: Pa
     await allow.add([B])
     with pytest.raises(AlreadyAllowedError) as caught:
         await allow.add([A, C, B])
-    assert str(caught.value) == (
-        f"skipping append for {A}. Already exists,skipping append for {B}. Already exists"
-    )
+    assert str(caught.value) == f"skipping append for {A},{B}. Already exists"
     assert allow.keys == (A, B, C)
 
 

@@ -149,7 +149,8 @@ async def test_signals_are_neither_ignored_nor_blocked() -> None:
         signal.signal(signal.SIGHUP, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     values = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
-    assert int(values["SigIgn"], 16) == int(values["SigBlk"], 16) == int(values["SigCgt"], 16) == 0
+    ours = ~(1 << 31 | 1 << 32)  # all but the two that the C library keeps for itself
+    assert [int(values[name], 16) & ours for name in ("SigIgn", "SigBlk", "SigCgt")] == [0, 0, 0]
 
 
 async def test_no_command_is_the_login_shell_at_home(tmp_path: Path) -> None:
