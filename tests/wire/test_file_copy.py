@@ -1,6 +1,7 @@
 """Frames of files/1, and the order in which a sender may say them."""
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -124,6 +125,43 @@ def test_a_name_that_is_none_is_a_violation_on_the_wire(name: bytes) -> None:
     honest = encode(Folder(b"x" * len(name), 0o755, 0))
     [violated] = CopyReader().receive_data(honest.replace(b"x" * len(name), name, 1))
     assert isinstance(violated, Violated)
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (lambda: Put(target=b"x" * 4097), "a path of 4097 bytes"),
+        (lambda: Put(target=b"a\0b"), "a NUL within"),
+        (lambda: Get(sources=()), "0 sources"),
+        (lambda: Refused("x" * 4097), "a reason of 4097 characters"),
+        (lambda: Folder(b"", 0o10000, 0), "a mode of 0o10000"),
+        (lambda: Complete(bytes(31)), "a digest of 31 bytes"),
+        (lambda: At(-1), "-1 is not between"),
+    ],
+)
+def test_what_cannot_be_is_no_value(build: Callable[[], Event], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        build()
+
+
+@pytest.mark.parametrize("length", [0, MAX_DATA + 1])
+def test_content_of_a_wrong_length_is_not_sent(length: int) -> None:
+    with pytest.raises(LocalProtocolError, match="the limit is"):
+        data_header(length)
+
+
+def test_what_is_nested_too_deeply_is_a_violation() -> None:
+    payload = b"\x81\xa1x" + b"\x91" * 60_000
+    frame = struct.pack(">BI", 0x02, len(payload)) + payload
+    assert CopyReader().receive_data(frame) == [Violated("GET is nested too deeply")]
+
+
+def test_a_reader_says_how_far_it_is() -> None:
+    reader = CopyReader()
+    reader.receive_data(data_header(10) + b"abc")
+    assert repr(reader) == "<CopyReader with 0 bytes, 7 of content due>"
+    reader.receive_data(b"x" * 7 + b"\xff" * 5)
+    assert repr(reader) == "<CopyReader after a violation>"
 
 
 def test_a_path_too_many_is_told_by_whoever_says_it() -> None:
