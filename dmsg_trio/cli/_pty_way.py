@@ -34,11 +34,11 @@ class WayOptions(KeyOptions):
         typer.Option("--discovery", envvar="DMSG_DISCOVERY", help="With a key: the discovery."),
     ] = HERE
     cliaddr: Annotated[
-        str, typer.Option("--cliaddr", "-r", help="Without a key: the socket of the host here.")
+        str, typer.Option("--cliaddr", help="Without a key: the socket of the host here.")
     ] = ""
-    clinet: Annotated[str, typer.Option("--clinet", "-n", help="What that is: unix or tcp.")] = ""
+    clinet: Annotated[str, typer.Option("--clinet", help="What that is: unix or tcp.")] = ""
     confpath: Annotated[
-        str, typer.Option("--confpath", "-p", help="The host's configuration, which names it too.")
+        str, typer.Option("--confpath", help="The host's configuration, which names it too.")
     ] = ""
     timeout: Annotated[
         float, typer.Option("--timeout", "-W", min=0.1, help="Seconds to wait for an answer.")
@@ -59,6 +59,19 @@ class WayOptions(KeyOptions):
         if network == "tcp" and not address:
             raise ConfigError("--cliaddr: where the host listens, as 127.0.0.1:2222")
         return LocalSocket(network, address or default_socket(os.environ))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortWayOptions(WayOptions):
+    """The same with the short names of the reference, where no other option has them."""
+
+    cliaddr: Annotated[
+        str, typer.Option("--cliaddr", "-r", help="Without a key: the socket of the host here.")
+    ] = ""
+    clinet: Annotated[str, typer.Option("--clinet", "-n", help="What that is: unix or tcp.")] = ""
+    confpath: Annotated[
+        str, typer.Option("--confpath", "-p", help="The host's configuration, which names it too.")
+    ] = ""
 
 
 def _settings(path: Path, *, must_be_one: bool) -> dict[str, str]:

@@ -19,7 +19,7 @@ from dmsg_trio._errors import ConfigError
 
 from ._forward_specs import ForwardSpec
 from ._options import AsJson, ToolLogOptions, spread
-from ._pty_way import WayOptions
+from ._pty_way import ShortWayOptions, WayOptions
 from ._run import STOPS, call, clearly, program, run
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def shell(
     args: Annotated[
         list[str] | None, typer.Option("--args", "-a", help="Its arguments, with commas between.")
     ] = None,
-    way: WayOptions,
+    way: ShortWayOptions,
     log: ToolLogOptions,
 ) -> None:
     """Have a shell on a host, or run a command there.
@@ -180,7 +180,9 @@ def _split(host: str, command: list[str]) -> tuple[str, tuple[str, ...]]:
 
 @app.command()
 @spread
-def ls(host: Host = "", *, as_json: AsJson = False, way: WayOptions, log: ToolLogOptions) -> None:
+def ls(
+    host: Host = "", *, as_json: AsJson = False, way: ShortWayOptions, log: ToolLogOptions
+) -> None:
     """Show the sessions that you have on a host."""
     log.set_up()
     from ._pty_sessions import show_sessions
@@ -194,7 +196,7 @@ def attach(
     session: Annotated[str, typer.Argument(help="The session, or how its name begins; see 'ls'.")],
     host: Host = "",
     *,
-    way: WayOptions,
+    way: ShortWayOptions,
     log: ToolLogOptions,
 ) -> None:
     """Go on with a session that was left, or take it over."""
@@ -257,7 +259,7 @@ Keys = Annotated[list[str], typer.Argument(metavar="PK...", help="The keys.")]
 
 @app.command()
 @spread
-def whitelist(*, as_json: AsJson = False, way: WayOptions, log: ToolLogOptions) -> None:
+def whitelist(*, as_json: AsJson = False, way: ShortWayOptions, log: ToolLogOptions) -> None:
     """Show the keys that may enter this machine's host."""
     log.set_up()
     from ._pty_list import show_keys
@@ -267,7 +269,7 @@ def whitelist(*, as_json: AsJson = False, way: WayOptions, log: ToolLogOptions) 
 
 @app.command("whitelist-add")
 @spread
-def whitelist_add(keys: Keys, *, way: WayOptions, log: ToolLogOptions) -> None:
+def whitelist_add(keys: Keys, *, way: ShortWayOptions, log: ToolLogOptions) -> None:
     """Let keys enter this machine's host. Exit code 1: one of them could already."""
     log.set_up()
     from ._pty_list import add_keys
@@ -277,7 +279,7 @@ def whitelist_add(keys: Keys, *, way: WayOptions, log: ToolLogOptions) -> None:
 
 @app.command("whitelist-remove")
 @spread
-def whitelist_remove(keys: Keys, *, way: WayOptions, log: ToolLogOptions) -> None:
+def whitelist_remove(keys: Keys, *, way: ShortWayOptions, log: ToolLogOptions) -> None:
     """Let keys enter no more, and end their sessions."""
     log.set_up()
     from ._pty_list import remove_keys

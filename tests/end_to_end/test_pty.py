@@ -101,6 +101,31 @@ async def test_a_guest_is_served_and_all_others_hear_why_not(tmp_path: Path) -> 
         assert line["command"] == ["sh", "-c", script]
 
 
+async def test_folders_are_copied_there_and_back(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    async with (
+        deployment.discovery(),
+        deployment.server(),
+        registered(tmp_path, deployment, GUEST.pk) as host,
+    ):
+        guest = Guest(tmp_path, GUEST, deployment.url)
+        photo = tmp_path / "photos" / "2026" / "a"
+        photo.parent.mkdir(parents=True)
+        photo.write_bytes(random.Random(0).randbytes(300_000))
+        os.utime(photo, (1_000_000_000, 1_000_000_000))
+        done = await guest.cli(
+            "cp", "-r", "-p", str(photo.parents[1]), f"{host.pk}:{tmp_path}/there"
+        )
+        assert (done.code, done.err) == (0, "")
+        copy = tmp_path / "there" / "2026" / "a"
+        assert copy.read_bytes() == photo.read_bytes()
+        assert copy.stat().st_mtime == 1_000_000_000
+        done = await guest.cli("cp", f"{host.pk}:{copy}", f"{host.pk}:{copy}x", str(tmp_path))
+        assert done.code == 1
+        assert (tmp_path / "a").read_bytes() == photo.read_bytes()
+        assert f"{copy}x: No such file or directory" in done.err
+
+
 async def test_output_goes_on_where_it_was_when_a_server_is_killed(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     count = 200
