@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import sys
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from dmsg_trio.server._config import (
 )
 
 from ._options import KeyOptions, Level, LogOptions, spread
+from ._private_files import write_private
 from ._run import STOPS, call, program, run
 
 DISCOVERY: Final = "http://dmsgd.skywire.skycoin.com"  # of the production network
@@ -189,28 +188,5 @@ def gen(
     if output is None or str(output) == "-":
         print(form.decode())
         return
-    _write_private(output, form, force=force)
+    write_private(output, form, overwrite=force, option="--force")
     print(sk.pk)
-
-
-def _write_private(path: Path, data: bytes, *, force: bool) -> None:
-    try:
-        if force:
-            fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-        else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd, name = os.open(path, flags, 0o600), str(path)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists; --force overwrites it, and the key in it") from None
-    except OSError as error:
-        raise ConfigError(f"cannot create {path}: {error.strerror}") from error
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        if force:
-            os.replace(name, path)
-    except OSError as error:
-        os.unlink(name)
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error

@@ -7,7 +7,6 @@ import os
 import pwd
 import signal
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
@@ -32,6 +31,7 @@ from dmsg_trio.apps.pty._config import (
 )
 
 from ._options import KeyOptions, LogOptions, spread
+from ._private_files import write_private
 from ._run import STOPS, call, program, run
 
 if TYPE_CHECKING:
@@ -286,29 +286,5 @@ def confgen(
     """
     sk = SecretKey.generate()
     form = form_of_config(sk, from_environment(os.environ, envprefix))
-    _write_private(path, form, overwrite=unsafe)
+    write_private(path.resolve() if unsafe else path, form, overwrite=unsafe, option="--unsafe")
     print(sk.pk)
-
-
-def _write_private(path: Path, data: bytes, *, overwrite: bool) -> None:
-    try:
-        if overwrite:
-            path = path.resolve()
-            fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-        else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd, name = os.open(path, flags, 0o600), str(path)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists; --unsafe overwrites it, and the key in it") from None
-    except OSError as error:
-        raise ConfigError(f"cannot create {path}: {error.strerror}") from error
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        if overwrite:
-            os.replace(name, path)
-    except OSError as error:
-        os.unlink(name)
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
