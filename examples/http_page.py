@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import dmsg_trio
-from dmsg_trio.discovery.serving import serve_app
+from dmsg_trio._asgi import serve_app
 
 
 async def page(request: Request) -> PlainTextResponse:

@@ -14,6 +14,7 @@ import trio
 import typer
 from starlette.types import ASGIApp
 
+from dmsg_trio._asgi import serve_app
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio.client import open_client
@@ -26,7 +27,6 @@ from dmsg_trio.discovery.serving import (
     RateLimiter,
     make_app,
     open_store,
-    serve_app,
     serve_discovery,
 )
 

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
+from dmsg_trio._asgi import serve_app, serve_tcp
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.tcp import listen_tcp
@@ -30,9 +31,7 @@ from dmsg_trio.discovery.serving import (
     Policy,
     make_app,
     open_store,
-    serve_app,
     serve_discovery,
-    serve_tcp,
 )
 from dmsg_trio.server import Server, ServerOptions
 from dmsg_trio.server._health import make_app as make_health_app

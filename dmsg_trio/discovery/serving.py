@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import trio
 from starlette.types import ASGIApp
 
+from dmsg_trio._asgi import serve_tcp
+
 from ._api import Health, Limits, Neighbours, make_app
 from ._limits import RateLimiter
 from ._rules import Policy
-from ._serve import serve_app, serve_tcp, tcp_address
 from ._service import DiscoveryService
 from ._store import Store, open_store
 
@@ -27,10 +28,7 @@ __all__ = [
     "Store",
     "make_app",
     "open_store",
-    "serve_app",
     "serve_discovery",
-    "serve_tcp",
-    "tcp_address",
 ]
 
 
@@ -43,7 +41,7 @@ async def serve_discovery(
 ) -> None:
     """Answer on TCP and keep the store clean; run until cancelled, then drain.
 
-    To answer on a port of dmsg as well, run `serve_app` with the same ``app`` beside this.
+    To answer on a port of dmsg as well, run `dmsg_trio.http.serve_asgi` with the same ``app`` beside this.
     """
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.keep_clean)

@@ -12,11 +12,11 @@ from typing import Final
 
 import trio
 
+from dmsg_trio._asgi import serve_tcp
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.tcp import listen_tcp, parse_host_port
 from dmsg_trio.discovery import open_discovery
-from dmsg_trio.discovery.serving import serve_tcp
 
 from ._config import Peer, ServerConfig, load_config, parse_config
 from ._health import is_private, make_app, private_address

@@ -16,12 +16,13 @@ import httpx
 import pytest
 import trio
 
+from dmsg_trio._asgi import serve_tcp
 from dmsg_trio._errors import ConfigError, UnreachableError
 from dmsg_trio._keys import SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import Client, open_client
 from dmsg_trio.discovery import MemoryDiscovery
-from dmsg_trio.discovery.serving import make_app, serve_tcp
+from dmsg_trio.discovery.serving import make_app
 from dmsg_trio.server._server import DRAIN_TIME, MOVE_TIME
 from dmsg_trio.server.serving import ServerConfig, serve_from_config
 from tests.waiting import PATIENCE, Log

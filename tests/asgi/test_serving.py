@@ -19,10 +19,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from trio.testing import MockClock, memory_stream_pair
 
+from dmsg_trio._asgi import serve_app
+from dmsg_trio._asgi import serving as serve_module
+from dmsg_trio._asgi.serving import DRAIN_TIME, MAX_HEAD, REQUEST_TIME, WRITE_TIMEOUT
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.discovery import ClientInfo, Entry, HttpDiscovery, ServerInfo
-from dmsg_trio.discovery import _serve as serve_module
-from dmsg_trio.discovery._serve import DRAIN_TIME, MAX_HEAD, REQUEST_TIME, WRITE_TIMEOUT
 from dmsg_trio.discovery._store import MemoryStore, Record, Since
 from dmsg_trio.discovery.serving import (
     DiscoveryService,
@@ -30,7 +31,6 @@ from dmsg_trio.discovery.serving import (
     Policy,
     RateLimiter,
     make_app,
-    serve_app,
     serve_discovery,
 )
 
