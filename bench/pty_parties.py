@@ -26,15 +26,15 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.tcp import listen_tcp
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Output
-from dmsg_trio.apps.pty._allow import AllowList
-from dmsg_trio.apps.pty._audit import Audit
-from dmsg_trio.apps.pty._config import HostOptions
-from dmsg_trio.apps.pty._host import PtyHost
-from dmsg_trio.apps.pty._remote import RemoteShell, Wanted
 from dmsg_trio.apps.pty._requests import request
-from dmsg_trio.apps.pty._resuming import open_resuming_shell
 from dmsg_trio.apps.pty._routes import DirectRoute
 from dmsg_trio.apps.pty.copy import CopyOptions, Progress, get, put
+from dmsg_trio.apps.pty.host._allow import AllowList
+from dmsg_trio.apps.pty.host._audit import Audit
+from dmsg_trio.apps.pty.host._config import HostOptions
+from dmsg_trio.apps.pty.host._host import PtyHost
+from dmsg_trio.apps.pty.remote._remote import RemoteShell, Wanted
+from dmsg_trio.apps.pty.remote._resuming import open_resuming_shell
 from dmsg_trio.client import Client, DmsgStream, open_client
 from dmsg_trio.discovery import HttpDiscovery
 from dmsg_trio.discovery.serving import (

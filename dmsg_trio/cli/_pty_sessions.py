@@ -10,8 +10,8 @@ from functools import partial
 
 from dmsg_trio._errors import DmsgError
 from dmsg_trio._wire.shell import SHELL_URI, SessionInfo
-from dmsg_trio.apps.pty._resuming import list_sessions, open_attached_shell
 from dmsg_trio.apps.pty._routes import Route
+from dmsg_trio.apps.pty.remote._resuming import list_sessions, open_attached_shell
 
 from ._pty_talk import Manner, talk
 from ._pty_way import WayOptions, routed

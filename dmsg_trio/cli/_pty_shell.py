@@ -11,10 +11,10 @@ import trio
 
 from dmsg_trio._errors import DmsgError
 from dmsg_trio._net.nurseries import open_service_nursery
-from dmsg_trio.apps.pty._choosing import open_remote_shell
-from dmsg_trio.apps.pty._forward import forward_here, forward_there
-from dmsg_trio.apps.pty._remote import ShellRefusedError, Wanted
 from dmsg_trio.apps.pty._routes import Route
+from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
+from dmsg_trio.apps.pty.remote._forwarding import forward_here, forward_there
+from dmsg_trio.apps.pty.remote._remote import ShellRefusedError, Wanted
 
 from ._forward_specs import ForwardSpec
 from ._pty_talk import Manner, talk

@@ -14,7 +14,7 @@ import trio
 
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.shell import Detached, Errors, Output, TakenOver
-from dmsg_trio.apps.pty._remote import (
+from dmsg_trio.apps.pty.remote._remote import (
     AttachedAgain,
     CannotError,
     CommandEnded,

@@ -14,8 +14,8 @@ import typer
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError, DmsgError, UnreachableError
-from dmsg_trio.apps.pty._config import PTY_PORT, default_socket
 from dmsg_trio.apps.pty._local import LocalSocket, check_socket
+from dmsg_trio.apps.pty._places import PTY_PORT, default_socket
 from dmsg_trio.apps.pty._routes import DirectRoute, LocalRoute, Route
 
 from ._joining import joined, why

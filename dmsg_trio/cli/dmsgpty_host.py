@@ -15,10 +15,10 @@ import typer
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio.apps.pty._config import (
+from dmsg_trio.apps.pty._places import PTY_PORT
+from dmsg_trio.apps.pty.host._config import (
     ENV_PREFIX,
     MAX_CONFIG_SIZE,
-    PTY_PORT,
     HostConfig,
     Source,
     allowed_in,
@@ -181,9 +181,9 @@ async def serve(config: HostConfig) -> None:
     import trio
 
     from dmsg_trio._net.nurseries import open_service_nursery
-    from dmsg_trio.apps.pty._allow import AllowList
-    from dmsg_trio.apps.pty._audit import Audit
-    from dmsg_trio.apps.pty._host import PtyHost
+    from dmsg_trio.apps.pty.host._allow import AllowList
+    from dmsg_trio.apps.pty.host._audit import Audit
+    from dmsg_trio.apps.pty.host._host import PtyHost
     from dmsg_trio.client import open_client
 
     async def reload_on_signal(

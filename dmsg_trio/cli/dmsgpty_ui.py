@@ -20,7 +20,7 @@ from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError, DmsgError, UnreachableError
 from dmsg_trio._identity import read_private_file
 from dmsg_trio._net.tcp import listen_tcp, parse_host_port
-from dmsg_trio.apps.pty._config import PTY_PORT
+from dmsg_trio.apps.pty._places import PTY_PORT
 
 from ._joining import joined, why
 from ._options import LogOptions, spread
@@ -30,8 +30,8 @@ from ._run import call, program, run
 
 if TYPE_CHECKING:
     from dmsg_trio._wire.pty import WindowSize
-    from dmsg_trio.apps.pty._remote import RemoteShell
     from dmsg_trio.apps.pty._routes import Route
+    from dmsg_trio.apps.pty.remote._remote import RemoteShell
     from dmsg_trio.apps.pty.ui._access import Access
 
 ADDRESS: Final = "127.0.0.1:8080"  # the reference's port, for this machine alone
@@ -170,8 +170,8 @@ class _Service:
     ) -> AsyncIterator[RemoteShell]:
         import trio
 
-        from dmsg_trio.apps.pty._choosing import open_remote_shell
-        from dmsg_trio.apps.pty._remote import Wanted
+        from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
+        from dmsg_trio.apps.pty.remote._remote import Wanted
 
         wanted = Wanted(
             argv=self.argv,

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import SecretKey
-from dmsg_trio.apps.pty._allow import AllowList
-from dmsg_trio.apps.pty._audit import Audit
-from dmsg_trio.apps.pty._config import HostConfig, HostOptions, from_file, host_config
+from dmsg_trio.apps.pty.host._allow import AllowList
+from dmsg_trio.apps.pty.host._audit import Audit
+from dmsg_trio.apps.pty.host._config import HostConfig, HostOptions, from_file, host_config
 from dmsg_trio.cli import dmsgpty_host
 from dmsg_trio.client import Client
 from tests.waiting import PATIENCE, hearing
@@ -231,7 +231,7 @@ class FakeHost(ModuleType):
     """What stands for a host here: it only waits, and remembers whom it would let in."""
 
     def __init__(self) -> None:
-        super().__init__("dmsg_trio.apps.pty._host")
+        super().__init__("dmsg_trio.apps.pty.host._host")
         self.allow = AllowList()
         self.has_ended = False
         self._drain_wanted = trio.Event()

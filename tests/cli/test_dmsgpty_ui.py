@@ -15,13 +15,13 @@ import trio
 
 from dmsg_trio._address import Address
 from dmsg_trio._net.nurseries import open_service_nursery
-from dmsg_trio.apps.pty._allow import AllowList
-from dmsg_trio.apps.pty._audit import Audit
-from dmsg_trio.apps.pty._choosing import open_remote_shell
-from dmsg_trio.apps.pty._config import HostOptions
-from dmsg_trio.apps.pty._host import PtyHost
-from dmsg_trio.apps.pty._remote import Wanted
 from dmsg_trio.apps.pty._routes import DirectRoute
+from dmsg_trio.apps.pty.host._allow import AllowList
+from dmsg_trio.apps.pty.host._audit import Audit
+from dmsg_trio.apps.pty.host._config import HostOptions
+from dmsg_trio.apps.pty.host._host import PtyHost
+from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
+from dmsg_trio.apps.pty.remote._remote import Wanted
 from dmsg_trio.testing import Network
 from tests.apps.pty.ui_parts import opened_page, running_ui
 from tests.cli.running import command, environment

@@ -12,8 +12,8 @@ from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.resettable import ResettableStream
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Errors, Output, Start
-from dmsg_trio.apps.pty._audit import AuditedSession
-from dmsg_trio.apps.pty._shells import Limits, Shells
+from dmsg_trio.apps.pty.host._audit import AuditedSession
+from dmsg_trio.apps.pty.host._shells import Limits, Shells
 from dmsg_trio.apps.pty.process import Exit, StartError
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 

@@ -20,8 +20,8 @@ from trio.testing import MockClock
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio.apps.pty import _changes
-from dmsg_trio.apps.pty._allow import MAX_FILE_SIZE, AllowList, AlreadyAllowedError
+from dmsg_trio.apps.pty.host import _changes
+from dmsg_trio.apps.pty.host._allow import MAX_FILE_SIZE, AllowList, AlreadyAllowedError
 from tests.waiting import PATIENCE
 
 A, B, C = (SecretKey(bytes([n]) * 32).pk for n in (1, 2, 3))
@@ -80,7 +80,7 @@ def test_a_settled_file_is_not_read_for_each_question(
     def no_open(*_: object) -> int:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("dmsg_trio.apps.pty._allow.os.open", no_open)
+    monkeypatch.setattr("dmsg_trio.apps.pty.host._allow.os.open", no_open)
     assert A in allow
 
 
@@ -238,7 +238,7 @@ WRITER = """
 import sys, trio
 from pathlib import Path
 from dmsg_trio._keys import SecretKey
-from dmsg_trio.apps.pty._allow import AllowList
+from dmsg_trio.apps.pty.host._allow import AllowList
 async def main():
     allow = AllowList(Path(sys.argv[1]))
     for pk in keys:

@@ -13,7 +13,7 @@ import pytest
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import SecretKey
-from dmsg_trio.apps.pty._audit import (
+from dmsg_trio.apps.pty.host._audit import (
     LOCAL,
     MAX_COMMAND,
     MAX_REASON,

@@ -10,13 +10,13 @@ import pytest
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import SecretKey
-from dmsg_trio.apps.pty._config import (
+from dmsg_trio.apps.pty._places import default_socket
+from dmsg_trio.apps.pty.host._config import (
     DISCOVERY,
     MAX_CONFIG_SIZE,
     HostConfig,
     Source,
     allowed_in,
-    default_socket,
     form_of_config,
     from_bytes,
     from_environment,

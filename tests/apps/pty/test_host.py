@@ -24,14 +24,19 @@ from dmsg_trio._wire.file_copy import FILES_URI
 from dmsg_trio._wire.forward import FORWARD_URI
 from dmsg_trio._wire.pty import PTY_URI, READ, START, WHITELIST, WHITELIST_URI
 from dmsg_trio._wire.shell import SHELL_URI, Output, ShellReader, Start, Started, encode
-from dmsg_trio.apps.pty import _host
-from dmsg_trio.apps.pty._allow import AllowList
-from dmsg_trio.apps.pty._audit import Audit
-from dmsg_trio.apps.pty._choosing import open_remote_shell
-from dmsg_trio.apps.pty._config import HostOptions
-from dmsg_trio.apps.pty._host import MAX_REFUSED, PtyHost
 from dmsg_trio.apps.pty._local import LocalSocket
-from dmsg_trio.apps.pty._remote import (
+from dmsg_trio.apps.pty._requests import PtyRefusedError, request
+from dmsg_trio.apps.pty._routes import DirectRoute, HostUnreachedError, LocalRoute, Route
+from dmsg_trio.apps.pty._rpc import RpcError, open_rpc
+from dmsg_trio.apps.pty.copy import CopyError, CopyOptions, put
+from dmsg_trio.apps.pty.copy._progress import Progress
+from dmsg_trio.apps.pty.host import _host
+from dmsg_trio.apps.pty.host._allow import AllowList
+from dmsg_trio.apps.pty.host._audit import Audit
+from dmsg_trio.apps.pty.host._config import HostOptions
+from dmsg_trio.apps.pty.host._host import MAX_REFUSED, PtyHost
+from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
+from dmsg_trio.apps.pty.remote._remote import (
     CommandEnded,
     ConnectionLost,
     GivenUp,
@@ -39,11 +44,6 @@ from dmsg_trio.apps.pty._remote import (
     ShellRefusedError,
     Wanted,
 )
-from dmsg_trio.apps.pty._requests import PtyRefusedError, request
-from dmsg_trio.apps.pty._routes import DirectRoute, HostUnreachedError, LocalRoute, Route
-from dmsg_trio.apps.pty._rpc import RpcError, open_rpc
-from dmsg_trio.apps.pty.copy import CopyError, CopyOptions, put
-from dmsg_trio.apps.pty.copy._progress import Progress
 from dmsg_trio.client import DmsgStream
 from dmsg_trio.testing import Network
 from tests.waiting import PATIENCE, answered

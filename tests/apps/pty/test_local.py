@@ -13,9 +13,10 @@ import pytest
 import trio
 
 from dmsg_trio._errors import ConfigError
-from dmsg_trio.apps.pty import _local
-from dmsg_trio.apps.pty._config import HostOptions
-from dmsg_trio.apps.pty._local import check_socket, open_local_listeners
+from dmsg_trio.apps.pty._local import check_socket
+from dmsg_trio.apps.pty.host import _listening
+from dmsg_trio.apps.pty.host._config import HostOptions
+from dmsg_trio.apps.pty.host._listening import open_local_listeners
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ async def test_the_socket_is_for_its_owner_from_the_first_moment(
             bind(self, address)
             modes.append(stat.S_IMODE(os.stat(address).st_mode))
 
-    monkeypatch.setattr("dmsg_trio.apps.pty._local.socket.socket", Watched)
+    monkeypatch.setattr("dmsg_trio.apps.pty.host._listening.socket.socket", Watched)
     before = os.umask(0)
     try:
         async with open_local_listeners(at(path)):
@@ -108,8 +109,8 @@ async def test_the_socket_of_another_user_is_left_alone(
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
     if os.geteuid():
-        monkeypatch.setattr(_local, "_check_folder", lambda _: None)
-        monkeypatch.setattr("dmsg_trio.apps.pty._local.os.geteuid", lambda: 4_000_000)
+        monkeypatch.setattr(_listening, "_check_folder", lambda _: None)
+        monkeypatch.setattr("dmsg_trio.apps.pty.host._listening.os.geteuid", lambda: 4_000_000)
     else:
         os.chown(path, 4_000_000, -1)
     assert "is a socket of another user" in await refusal(path)

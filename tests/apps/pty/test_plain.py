@@ -22,18 +22,18 @@ from dmsg_trio._wire.pty import (
 )
 from dmsg_trio._wire.rpc import Method
 from dmsg_trio._wire.shell import SHELL_URI, Output
-from dmsg_trio.apps.pty._choosing import open_remote_shell
-from dmsg_trio.apps.pty._plain import PlainShell, open_plain_shell
-from dmsg_trio.apps.pty._remote import (
+from dmsg_trio.apps.pty._requests import PtyRefusedError
+from dmsg_trio.apps.pty._rpc import Handler, RpcError, serve_rpc
+from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
+from dmsg_trio.apps.pty.remote._plain import PlainShell, open_plain_shell
+from dmsg_trio.apps.pty.remote._remote import (
     CannotError,
     CommandEnded,
     RemoteShell,
     ShellRefusedError,
     Wanted,
 )
-from dmsg_trio.apps.pty._requests import PtyRefusedError
-from dmsg_trio.apps.pty._resuming import ResumingShell
-from dmsg_trio.apps.pty._rpc import Handler, RpcError, serve_rpc
+from dmsg_trio.apps.pty.remote._resuming import ResumingShell
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 from tests.apps.pty.shells import echo, open_host
 

@@ -14,11 +14,11 @@ import trio
 from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Output
-from dmsg_trio.apps.pty._plain import open_plain_shell
-from dmsg_trio.apps.pty._plain_pipes import Unwrapped, Unwrapper
-from dmsg_trio.apps.pty._remote import CommandEnded, RemoteEvent, RemoteShell, Wanted
-from dmsg_trio.apps.pty._service import serve_pty
+from dmsg_trio.apps.pty.host._service import serve_pty
 from dmsg_trio.apps.pty.process import Command, TerminalProcess, open_process_on_terminal
+from dmsg_trio.apps.pty.remote._plain import open_plain_shell
+from dmsg_trio.apps.pty.remote._plain_pipes import Unwrapped, Unwrapper
+from dmsg_trio.apps.pty.remote._remote import CommandEnded, RemoteEvent, RemoteShell, Wanted
 from dmsg_trio.testing._pipe import memory_connection
 
 PATIENCE = 30  # seconds

@@ -35,7 +35,8 @@ from dmsg_trio._wire.shell import (
     TakenOver,
     encode,
 )
-from dmsg_trio.apps.pty._remote import (
+from dmsg_trio.apps.pty.process import Exit
+from dmsg_trio.apps.pty.remote._remote import (
     AttachedAgain,
     CommandEnded,
     ConnectionLost,
@@ -44,13 +45,12 @@ from dmsg_trio.apps.pty._remote import (
     ShellRefusedError,
     Wanted,
 )
-from dmsg_trio.apps.pty._resuming import (
+from dmsg_trio.apps.pty.remote._resuming import (
     ResumingShell,
     list_sessions,
     open_attached_shell,
     open_resuming_shell,
 )
-from dmsg_trio.apps.pty.process import Exit
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 from tests.apps.pty.shells import Host, Played, echo, open_host
 

@@ -17,9 +17,7 @@ from dmsg_trio._keys import SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import PROXY_URI, PTY_URI
 from dmsg_trio._wire.shell import SHELL_URI
-from dmsg_trio.apps.pty._choosing import open_remote_shell
 from dmsg_trio.apps.pty._local import LocalSocket
-from dmsg_trio.apps.pty._remote import AttachedAgain, ConnectionLost, GivenUp, Wanted
 from dmsg_trio.apps.pty._requests import (
     PtyRefusedError,
     PtyUnansweredError,
@@ -34,6 +32,8 @@ from dmsg_trio.apps.pty._routes import (
     LocalRoute,
     NoLocalHostError,
 )
+from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
+from dmsg_trio.apps.pty.remote._remote import AttachedAgain, ConnectionLost, GivenUp, Wanted
 from dmsg_trio.testing import Network
 from tests.apps.pty.shells import Host, echo, open_host
 

@@ -40,13 +40,12 @@ from dmsg_trio.apps.pty._requests import (
     request,
 )
 from dmsg_trio.apps.pty._rpc import RpcClient, RpcError, open_rpc
-from dmsg_trio.apps.pty._service import (
+from dmsg_trio.apps.pty.host._proxy import serve_connection, serve_proxy
+from dmsg_trio.apps.pty.host._service import (
     CHUNK,
     MAX_READ,
     Launch,
     Terminal,
-    serve_connection,
-    serve_proxy,
     serve_pty,
     serve_whitelist,
 )

@@ -35,14 +35,18 @@ from dmsg_trio._wire.shell import (
     Violated,
     encode,
 )
-from dmsg_trio.apps.pty._audit import AuditedSession
-from dmsg_trio.apps.pty._launch import Launcher
 from dmsg_trio.apps.pty._output_log import OutputLog
-from dmsg_trio.apps.pty._remote import CommandEnded, Dial, ShellRefusedError, Wanted
-from dmsg_trio.apps.pty._resuming import list_sessions, open_attached_shell, open_resuming_shell
-from dmsg_trio.apps.pty._shell_session import Patience, ShellSession
-from dmsg_trio.apps.pty._shells import Limits, Shells
+from dmsg_trio.apps.pty.host._audit import AuditedSession
+from dmsg_trio.apps.pty.host._launch import Launcher
+from dmsg_trio.apps.pty.host._shell_session import Patience, ShellSession
+from dmsg_trio.apps.pty.host._shells import Limits, Shells
 from dmsg_trio.apps.pty.process import Exit
+from dmsg_trio.apps.pty.remote._remote import CommandEnded, Dial, ShellRefusedError, Wanted
+from dmsg_trio.apps.pty.remote._resuming import (
+    list_sessions,
+    open_attached_shell,
+    open_resuming_shell,
+)
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 from tests.apps.pty.shells import A, B, Host, Notes, Played, echo, open_host
 

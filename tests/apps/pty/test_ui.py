@@ -10,7 +10,7 @@ import trio
 
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Output
-from dmsg_trio.apps.pty._remote import AttachedAgain, CommandEnded, ConnectionLost, GivenUp
+from dmsg_trio.apps.pty.remote._remote import AttachedAgain, CommandEnded, ConnectionLost, GivenUp
 from dmsg_trio.apps.pty.ui import _tabs
 from dmsg_trio.apps.pty.ui._access import Access
 from dmsg_trio.apps.pty.ui._messages import (

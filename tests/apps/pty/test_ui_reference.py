@@ -7,7 +7,7 @@ import trio
 
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Output
-from dmsg_trio.apps.pty._remote import CommandEnded
+from dmsg_trio.apps.pty.remote._remote import CommandEnded
 from dmsg_trio.apps.pty.ui import _reference
 from dmsg_trio.apps.pty.ui._access import Access
 from dmsg_trio.apps.pty.ui._websocket import NORMAL, UNSUPPORTED, WebSocket, WebSocketClosedError

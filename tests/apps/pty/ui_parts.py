@@ -20,8 +20,8 @@ from dmsg_trio._errors import DmsgError
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Output
-from dmsg_trio.apps.pty._remote import CommandEnded, RemoteEvent
 from dmsg_trio.apps.pty.process import Command, TerminalProcess, open_process_on_terminal
+from dmsg_trio.apps.pty.remote._remote import CommandEnded, RemoteEvent
 from dmsg_trio.apps.pty.ui._access import Access
 from dmsg_trio.apps.pty.ui._messages import SUBPROTOCOL
 from dmsg_trio.apps.pty.ui._server import serve_ui

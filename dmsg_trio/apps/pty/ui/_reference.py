@@ -16,7 +16,7 @@ import trio
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Errors, Output
-from dmsg_trio.apps.pty._remote import AttachedAgain, ConnectionLost, RemoteShell
+from dmsg_trio.apps.pty.remote._remote import AttachedAgain, ConnectionLost, RemoteShell
 
 from ._http import Request
 from ._shell import LOSSES, OpenShell, why

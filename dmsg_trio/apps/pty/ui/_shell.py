@@ -18,7 +18,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.wakeup import Wakeup
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Detached, Errors, Output, TakenOver
-from dmsg_trio.apps.pty._remote import (
+from dmsg_trio.apps.pty.remote._remote import (
     AttachedAgain,
     CommandEnded,
     ConnectionLost,

@@ -24,11 +24,10 @@ import msgspec
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.tcp import parse_host_port
+from dmsg_trio.apps.pty._places import PTY_PORT, default_socket
 
 DISCOVERY: Final = "http://dmsgd.skywire.skycoin.com"  # of the production network
-PTY_PORT: Final = 22
 ENV_PREFIX: Final = "DMSGPTY"
-SOCKET_NAME: Final = "dmsgpty.sock"
 
 MAX_SESSIONS: Final = 256  # at once, detached ones included
 MAX_SESSIONS_PER_KEY: Final = 32
@@ -104,11 +103,6 @@ class Source(NamedTuple):
     settings: Settings
     place: Callable[[str], str]
     are_texts: bool = False  # also where a number is meant
-
-
-def default_socket(environment: Mapping[str, str]) -> str:
-    """Say where the local socket is if nobody says otherwise."""
-    return str(Path(environment.get("TMPDIR") or "/tmp") / SOCKET_NAME)  # noqa: S108 - see `_local`
 
 
 # ---- sources ----

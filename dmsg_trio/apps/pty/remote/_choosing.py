@@ -9,12 +9,12 @@ import trio
 
 from dmsg_trio._wire.pty import PTY_URI
 from dmsg_trio._wire.shell import SHELL_URI
+from dmsg_trio.apps.pty._requests import PtyRefusedError
+from dmsg_trio.apps.pty._routes import Route
 
 from ._plain import open_plain_shell
 from ._remote import RemoteShell, ShellRefusedError, Wanted
-from ._requests import PtyRefusedError
 from ._resuming import open_resuming_shell
-from ._routes import Route
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._wire import gob
 from dmsg_trio._wire.pty import END_OF_COMMAND, READ, SET_SIZE, START, WRITE, WindowSize
 from dmsg_trio._wire.shell import Output
+from dmsg_trio.apps.pty._rpc import RpcClient, RpcEndedError, RpcError, open_rpc
 
 from ._plain_pipes import (
     END_OF_INPUT,
@@ -37,7 +38,6 @@ from ._remote import (
     ShellRefusedError,
     Wanted,
 )
-from ._rpc import RpcClient, RpcEndedError, RpcError, open_rpc
 
 READ_SIZE: Final = 32768  # as the reference's programs ask for
 WRITE_SIZE: Final = 32768

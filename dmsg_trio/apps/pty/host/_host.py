@@ -25,21 +25,10 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.resettable import ResettableStream
 from dmsg_trio._wire import file_copy, forward, pty, shell
 from dmsg_trio._wire.pty import WindowSize
-from dmsg_trio.client import Client, DmsgStream
-
-from ._allow import AllowList
-from ._audit import LOCAL, Audit
-from ._config import HostOptions
-from ._forward import Forwards
-from ._launch import Launcher
-from ._local import open_local_listeners
-from ._requests import PtyRequestError, accept, receive_request_untrusted, refuse
-from ._routes import CONNECT_URI
-from ._service import Terminal, serve_connection, serve_proxy, serve_pty, serve_whitelist
-from ._shells import Limits, Shells, TooManySessionsError
-from ._watched import open_watched_terminal
-from .copy import CopyError, serve_files
-from .process import (
+from dmsg_trio.apps.pty._requests import PtyRequestError, accept, receive_request_untrusted, refuse
+from dmsg_trio.apps.pty._routes import CONNECT_URI
+from dmsg_trio.apps.pty.copy import CopyError, serve_files
+from dmsg_trio.apps.pty.process import (
     Command,
     OutputKind,
     PipedProcess,
@@ -47,6 +36,18 @@ from .process import (
     login_environment,
     open_process_on_pipes,
 )
+from dmsg_trio.client import Client, DmsgStream
+
+from ._allow import AllowList
+from ._audit import LOCAL, Audit
+from ._config import HostOptions
+from ._forwards import Forwards
+from ._launch import Launcher
+from ._listening import open_local_listeners
+from ._proxy import serve_connection, serve_proxy
+from ._service import Terminal, serve_pty, serve_whitelist
+from ._shells import Limits, Shells, TooManySessionsError
+from ._watched import open_watched_terminal
 
 DRAIN_TIME: Final = 10  # seconds for those who are attached to hear that the host ends
 DIAL_TIME: Final = 30  # seconds to reach another host for a user of this machine

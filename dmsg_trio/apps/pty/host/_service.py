@@ -5,8 +5,6 @@ What they answer, errors included, is what callers of the reference know.
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -25,13 +23,11 @@ import trio
 from dmsg_trio._errors import ConfigError, DmsgError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.nurseries import open_service_nursery
-from dmsg_trio._net.resettable import ResettableStream
 from dmsg_trio._wire import gob
 from dmsg_trio._wire.pty import (
     ALREADY_RUNNING,
     END_OF_COMMAND,
     NO_SESSION,
-    PTY_URI,
     READ,
     SET_SIZE,
     START,
@@ -42,12 +38,9 @@ from dmsg_trio._wire.pty import (
     WRITE,
     WindowSize,
 )
-
-from ._requests import PtyRefusedError, PtyUnansweredError, accept, refuse, request
-from ._rpc import Handler, Handlers, RpcError, serve_rpc
+from dmsg_trio.apps.pty._rpc import Handler, Handlers, RpcError, serve_rpc
 
 MAX_READ: Final = 1024 * 1024  # bytes that a Read may ask for
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # for SO_LINGER
 CHUNK: Final = 32 * 1024  # bytes that a Read gets at the most, as callers of the reference ask for
 
 
@@ -249,79 +242,3 @@ async def serve_whitelist(stream: trio.abc.Stream, allowed: KeyList) -> None:
         WHITELIST_REMOVE: changing(allowed.remove),
     }
     await serve_rpc(stream, handlers)
-
-
-# ---- a terminal of another host ----
-
-Dial: TypeAlias = Callable[[], Awaitable[trio.abc.HalfCloseableStream]]
-
-
-async def serve_proxy(near: trio.abc.HalfCloseableStream, dial: Dial) -> None:
-    """Let the client on ``near`` use the ``pty`` service of the host that ``dial`` reaches.
-
-    Calls and answers are passed on as bytes. Each direction of ``near`` begins its gob stream where
-    that to the other host begins, so what is described in it is described to the right one.
-    """
-    async with _reached(near, dial, PTY_URI) as far:
-        if far is not None:
-            # Hosts of the reference do not end a connection because its other direction ended.
-            await splice(near, far, half_close=False)
-
-
-async def serve_connection(near: trio.abc.HalfCloseableStream, dial: Dial) -> None:
-    """Let the client on ``near`` speak with whom ``dial`` reaches, from the request line on."""
-    async with _reached(near, dial) as far:
-        if far is not None:
-            await splice(near, far, half_close=True)
-
-
-@asynccontextmanager
-async def _reached(
-    near: trio.abc.HalfCloseableStream, dial: Dial, uri: str = ""
-) -> AsyncIterator[trio.abc.HalfCloseableStream | None]:
-    """Open a stream for the block, and tell the client on ``near`` that it is there or why not."""
-    try:
-        far = await dial()
-    except DmsgError as error:
-        await refuse(near, str(error))
-        yield None
-        return
-    async with far:
-        try:
-            if uri:
-                await request(far, uri)
-        except (PtyRefusedError, PtyUnansweredError) as error:
-            await refuse(near, str(error))
-            yield None
-        else:
-            await accept(near)
-            yield far
-
-
-async def splice(
-    near: trio.abc.HalfCloseableStream, far: trio.abc.HalfCloseableStream, *, half_close: bool
-) -> None:
-    """Carry bytes both ways until both sides ended, or without ``half_close`` until one did.
-
-    When one side is reset the other one is, too.
-    """
-
-    async def carry(
-        source: trio.abc.ReceiveStream, sink: trio.abc.HalfCloseableStream, scope: trio.CancelScope
-    ) -> None:
-        async for data in source:
-            await sink.send_all(data)
-        await sink.send_eof()
-        if not half_close:
-            scope.cancel()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(carry, near, far, nursery.cancel_scope)
-            nursery.start_soon(carry, far, near, nursery.cancel_scope)
-    except* trio.BrokenResourceError:
-        for stream in (near, far):
-            if isinstance(stream, ResettableStream):
-                stream.reset()
-            elif isinstance(stream, trio.SocketStream):  # what was cut off shall not look whole
-                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)

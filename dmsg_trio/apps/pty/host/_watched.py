@@ -10,9 +10,9 @@ import trio
 
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
+from dmsg_trio.apps.pty.process import Command, TerminalProcess, open_process_on_terminal
 
 from ._audit import AuditedSession
-from .process import Command, TerminalProcess, open_process_on_terminal
 
 
 @asynccontextmanager

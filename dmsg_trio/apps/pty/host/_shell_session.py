@@ -21,11 +21,11 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.wakeup import Wakeup
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import INPUT_WINDOW, MAX_PAYLOAD, Attach, Refused, SessionInfo, Start
+from dmsg_trio.apps.pty._output_log import OutputLog
+from dmsg_trio.apps.pty.process import Exit, StartError
 
 from ._audit import AuditedSession
 from ._launch import Launch, Running, exit_code_of
-from ._output_log import OutputLog
-from .process import Exit, StartError
 
 LAST_WORDS: Final = 60  # seconds without progress after which a client is not waited for any more
 ATTACH_WITHIN: Final = 30  # seconds, for the stream that asked for the session

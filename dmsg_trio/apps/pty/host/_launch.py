@@ -14,9 +14,8 @@ import trio
 
 from dmsg_trio._wire.pty import WindowSize
 from dmsg_trio._wire.shell import Errors, Output, Start
-
-from ._output_log import Piece
-from .process import (
+from dmsg_trio.apps.pty._output_log import Piece
+from dmsg_trio.apps.pty.process import (
     Command,
     Exit,
     OutputKind,

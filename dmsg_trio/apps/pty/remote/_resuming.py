@@ -49,8 +49,8 @@ from dmsg_trio._wire.shell import (
     Violated,
     encode,
 )
+from dmsg_trio.apps.pty._output_log import OutputLog
 
-from ._output_log import OutputLog
 from ._pending_input import PendingInput
 from ._remote import (
     AttachedAgain,

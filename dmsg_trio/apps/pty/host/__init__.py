@@ -1,0 +1,1 @@
+"""The host: shells on this machine for the keys that may enter."""

@@ -1,0 +1,1 @@
+"""A remote shell as its user has it."""
