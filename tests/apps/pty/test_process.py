@@ -105,6 +105,13 @@ async def test_a_command_on_a_terminal_leads_a_session_with_the_terminal_and_its
     assert lines[3] == f"has {process.pid}"
 
 
+async def test_backspace_takes_a_whole_character() -> None:
+    async with on_terminal("stty -echo; echo ready; head -n 1") as process:
+        assert await process.read() == b"ready\r\n"
+        await process.write("aé\x7f日\x7fb\n".encode())
+        assert await read_all(process) == b"ab\r\n"
+
+
 LIST_FILES: Final = """
 import os, sys
 for number in range(1024):

@@ -8,6 +8,7 @@ import struct
 import termios
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from typing import Final
 
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
@@ -15,6 +16,10 @@ from dmsg_trio._wire.pty import WindowSize
 from ._child import Child, open_child
 from ._command import Command, Exit, starting_to
 from ._files import CommandFile
+
+# So that Backspace takes a whole character where the kernel edits the line. On Linux and macOS,
+# and of what the module `termios` has no name for.
+IUTF8: Final = 0x4000
 
 
 @asynccontextmanager
@@ -34,6 +39,7 @@ async def open_process_on_terminal(
         far_files.callback(os.close, far)
         master = CommandFile(near)
         near_files.callback(master.close)
+        _speak_utf8(near)
         _set_size(near, size)
         async with open_child(command, (far, far, far), terminal=True) as child:
             far_files.close()
@@ -112,3 +118,9 @@ class TerminalProcess:
 def _set_size(file: int, size: WindowSize) -> None:
     packed = struct.pack("HHHH", size.rows, size.columns, size.width, size.height)
     fcntl.ioctl(file, termios.TIOCSWINSZ, packed)
+
+
+def _speak_utf8(file: int) -> None:
+    modes = termios.tcgetattr(file)
+    modes[0] |= IUTF8
+    termios.tcsetattr(file, termios.TCSANOW, modes)
