@@ -21,6 +21,7 @@ from dmsg_trio._wire.shell import (
     Errors,
     Event,
     Exited,
+    HangUp,
     Input,
     List,
     Output,
@@ -314,6 +315,30 @@ async def test_who_detached_is_kept_longer_and_then_hung_up_on(autojump_clock: M
         assert not host.notes.lines
         await trio.sleep(20)
         assert [line.reason for *_, line in host.notes.lines] == ["alone for 1000 s"]
+
+
+async def test_what_its_client_hung_up_on_is_gone_as_soon_as_it_is_dead(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_host(sleep) as host:
+        peer = await Peer.of(host, start())
+        assert isinstance(await peer.hear(), Started)
+        command = host.commands[0]
+        die = command.hang_up
+
+        async def die_slowly() -> Exit:
+            await trio.sleep(5)
+            return await die()
+
+        command.hang_up = die_slowly  # type: ignore[method-assign]
+        await peer.say(HangUp())
+        await trio.sleep(2)
+        peer.stream.cut()
+        await trio.sleep(2.9)
+        assert repr(host.shells) == "<Shells with 1 sessions>"
+        await trio.sleep(0.2)
+        assert repr(host.shells) == "<Shells with 0 sessions>"
+        assert [line.reason for *_, line in host.notes.lines] == ["its client hung up"]
 
 
 async def test_a_session_waits_for_the_stream_that_asked_for_it(

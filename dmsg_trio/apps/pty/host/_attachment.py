@@ -186,7 +186,7 @@ class Attachment:
                 session.leave(self, detach=True)
                 self._say_last(Detached(session.patience.detached))
             case HangUp():
-                session.end("its client hung up")
+                session.abandon("its client hung up")
             case Done():
                 if not self._told_exit:
                     raise RemoteProtocolError("done before the exit was told")
