@@ -37,7 +37,7 @@ class Host:
         self.forwards = Forwards()
         self.owner = owner
         self.links: list[MemoryStream] = []
-        self.audited = AuditedSession()
+        self.audited: list[AuditedSession] = []  # one for each stream
         self.served = 0  # streams at the moment
         self._nursery = nursery
 
@@ -51,10 +51,11 @@ class Host:
 
     async def _serve(self, stream: FarEnd) -> None:
         self.served += 1
+        self.audited.append(audited := AuditedSession())
         try:
             async with stream:
                 # As the host does it: anything else that comes out of there is a fault of ours.
-                await self.forwards.serve(stream, self.owner, self.audited)
+                await self.forwards.serve(stream, self.owner, audited)
         except (RemoteProtocolError, trio.BrokenResourceError):
             pass
         finally:
@@ -333,6 +334,46 @@ async def test_what_was_taken_goes_on_when_nobody_listens_any_more(host: Host) -
         await refused(opened.port)
         await caller.send_all(b"hello")
         assert await taken.receive_some() == b"hello"
+
+
+# ---- what is written down ----
+
+
+async def test_bytes_are_counted_each_way(host: Host) -> None:
+    async with listening() as target:
+        async with forwarded_here(host, target) as (port, _):
+            assert await asked(port) == b"HELLO!"
+        async with forwarded_there(host, target) as (port, _):
+            assert await asked(port) == b"HELLO!"
+    while host.served:
+        await trio.lowlevel.checkpoint()
+    lines = [(line.reason, line.bytes_in, line.bytes_out) for line in host.audited]
+    assert lines == [
+        (f"connect to {LOOPBACK}:{target}", 5, 6),
+        (f"listen on {LOOPBACK}:0", 0, 0),
+        ("take a connection that arrived", 6, 5),
+    ]
+
+
+async def test_what_was_carried_before_it_broke_is_counted(host: Host) -> None:
+    came = trio.Event()
+
+    async def hear(stream: trio.SocketStream) -> None:
+        async with stream:
+            assert await stream.receive_some() == b"hello"
+            came.set()
+            with pytest.raises(trio.BrokenResourceError):
+                await everything(stream)
+
+    async with listening(hear) as target, forwarded_here(host, target) as (port, _):
+        async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
+            await stream.send_all(b"hello")
+            await came.wait()
+            host.links[0].cut()
+    while host.served:
+        await trio.lowlevel.checkpoint()
+    (line,) = host.audited
+    assert (line.bytes_in, line.bytes_out) == (5, 0)
 
 
 # ---- what a host puts up with ----

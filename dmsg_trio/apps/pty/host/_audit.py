@@ -45,8 +45,8 @@ logger = logging.getLogger("dmsg_trio.pty.audit")
 class AuditedSession:
     """What becomes known of a session while it runs; the one who runs it fills it in."""
 
-    bytes_in: int = 0  # to the command
-    bytes_out: int = 0  # from the command
+    bytes_in: int = 0  # to the command, or to where a connection leads
+    bytes_out: int = 0  # from there
     exit_code: int | None = None
     signal: str | None = None  # its name without SIG
     reason: str = ""  # why it ended, in words

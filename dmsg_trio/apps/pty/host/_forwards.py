@@ -17,7 +17,7 @@ import trio
 
 from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._keys import PublicKey
-from dmsg_trio._net.carrying import carry_both_ways
+from dmsg_trio._net.carrying import Carried, carry_both_ways
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire import forward as wire
 from dmsg_trio.apps.pty._forward_messages import ForwardError, receive_untrusted, say
@@ -68,28 +68,34 @@ class Forwards:
             return
         audited.reason = _in_words(request)
         self._counts[owner] = self._counts.get(owner, 0) + 1
+        carried = Carried()
         try:
-            await self._do(request, stream, owner)
+            await self._do(request, stream, owner, carried)
         except ForwardError as error:
             audited.reason += f": {error}"
             await say(stream, wire.Failed(str(error)))
         finally:
+            audited.bytes_in, audited.bytes_out = carried.to_far, carried.to_near
             self._counts[owner] -= 1
             if not self._counts[owner]:
                 del self._counts[owner]
 
     async def _do(
-        self, request: wire.Request, stream: trio.abc.HalfCloseableStream, owner: Owner
+        self,
+        request: wire.Request,
+        stream: trio.abc.HalfCloseableStream,
+        owner: Owner,
+        carried: Carried,
     ) -> None:
         match request:
             case wire.Connect(host, port):
                 async with await _connect(host, port) as far:
                     await say(stream, wire.Opened())
-                    await carry_both_ways(stream, far)
+                    await carry_both_ways(stream, far, carried=carried)
             case wire.Listen(host, port):
                 await self._listen(host, port, stream, owner)
             case wire.Take(connection):
-                await self._hand_over((owner, connection), stream)
+                await self._hand_over((owner, connection), stream, carried)
             case _:
                 assert_never(request)
 
@@ -139,7 +145,7 @@ class Forwards:
                     await waiting.done.wait()
 
     async def _hand_over(
-        self, key: tuple[Owner, str], stream: trio.abc.HalfCloseableStream
+        self, key: tuple[Owner, str], stream: trio.abc.HalfCloseableStream, carried: Carried
     ) -> None:
         waiting = self._waiting.pop(key, None)
         if waiting is None:
@@ -147,7 +153,7 @@ class Forwards:
         waiting.taken.set()
         try:
             await say(stream, wire.Opened())
-            await carry_both_ways(stream, waiting.stream)
+            await carry_both_ways(stream, waiting.stream, carried=carried)
         finally:
             waiting.done.set()
 
