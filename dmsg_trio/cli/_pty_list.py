@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import cast
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey
-from dmsg_trio._wire import gob
 from dmsg_trio._wire.pty import WHITELIST, WHITELIST_ADD, WHITELIST_REMOVE, WHITELIST_URI
 from dmsg_trio._wire.rpc import Method
-from dmsg_trio.apps.pty._rpc import RpcError, open_rpc
+from dmsg_trio.apps.pty._rpc import RpcClient, RpcError, open_rpc
 
 from ._pty_way import WayOptions, routed
 from ._run import REFUSED, one_line
@@ -19,8 +20,8 @@ from ._run import REFUSED, one_line
 
 async def show_keys(way: WayOptions, *, as_json: bool) -> int:
     """Print who may enter."""
-    answer = await _call(way, WHITELIST, {})
-    keys = [str(PublicKey(raw)) for raw in cast("list[bytes]", answer)]
+    async with _open_list(way) as allowed:
+        keys = [str(pk) for pk in await allowed.keys()]
     if as_json:
         print(json.dumps(keys))
     elif keys:
@@ -30,30 +31,68 @@ async def show_keys(way: WayOptions, *, as_json: bool) -> int:
     return 0
 
 
-async def add_keys(way: WayOptions, keys: list[str]) -> int:
-    """Let ``keys`` enter."""
-    return await _change(way, WHITELIST_ADD, keys)
+async def add_keys(way: WayOptions, texts: list[str], *, as_json: bool) -> int:
+    """Let keys enter."""
+    keys = _parsed(texts)
+    async with _open_list(way) as allowed:
+        before = await allowed.keys() if as_json else ()
+        code = await allowed.change(WHITELIST_ADD, keys)
+        if as_json:
+            after = await allowed.keys()
+            _print_json(
+                added=[pk for pk in keys if pk in after and pk not in before],
+                already_there=[pk for pk in keys if pk in before],
+            )
+    return code
 
 
-async def remove_keys(way: WayOptions, keys: list[str]) -> int:
-    """Let ``keys`` enter no more."""
-    return await _change(way, WHITELIST_REMOVE, keys)
+async def remove_keys(way: WayOptions, texts: list[str], *, as_json: bool) -> int:
+    """Let keys enter no more."""
+    keys = _parsed(texts)
+    async with _open_list(way) as allowed:
+        before = await allowed.keys() if as_json else ()
+        code = await allowed.change(WHITELIST_REMOVE, keys)
+        if as_json:
+            after = await allowed.keys()
+            _print_json(
+                removed=[pk for pk in keys if pk in before and pk not in after],
+                not_there=[pk for pk in keys if pk not in before],
+            )
+    return code
 
 
-async def _change(way: WayOptions, method: Method, texts: list[str]) -> int:
+def _parsed(texts: list[str]) -> tuple[PublicKey, ...]:
+    """Read keys, each of them once."""
     try:
-        keys: list[gob.Value] = [PublicKey.parse(text).raw for text in texts]
+        return tuple(dict.fromkeys(map(PublicKey.parse, texts)))
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    try:
-        await _call(way, method, keys)
-    except RpcError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return REFUSED
-    return 0
 
 
-async def _call(way: WayOptions, method: Method, argument: gob.Value) -> gob.Value:
+def _print_json(**keys: list[PublicKey]) -> None:
+    print(json.dumps({what: [str(pk) for pk in those] for what, those in keys.items()}))
+
+
+@asynccontextmanager
+async def _open_list(way: WayOptions) -> AsyncIterator[_AllowList]:
     async with routed("", way) as route, await route.open(WHITELIST_URI) as stream:
         async with open_rpc(stream) as rpc:
-            return await rpc.call(method, argument)
+            yield _AllowList(rpc)
+
+
+class _AllowList:
+    def __init__(self, rpc: RpcClient) -> None:
+        self._rpc = rpc
+
+    async def keys(self) -> tuple[PublicKey, ...]:
+        raw = cast("list[bytes]", await self._rpc.call(WHITELIST, {}))
+        return tuple(map(PublicKey, raw))
+
+    async def change(self, method: Method, keys: tuple[PublicKey, ...]) -> int:
+        """Make a change, and give the exit code; what the host says against it is printed."""
+        try:
+            await self._rpc.call(method, [pk.raw for pk in keys])
+        except RpcError as error:
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
+            return REFUSED
+        return 0

@@ -269,19 +269,23 @@ def whitelist(*, as_json: AsJson = False, way: ShortWayOptions, log: ToolLogOpti
 
 @app.command("whitelist-add")
 @spread
-def whitelist_add(keys: Keys, *, way: ShortWayOptions, log: ToolLogOptions) -> None:
+def whitelist_add(
+    keys: Keys, *, as_json: AsJson = False, way: ShortWayOptions, log: ToolLogOptions
+) -> None:
     """Let keys enter this machine's host. Exit code 1: one of them could already."""
     log.set_up()
     from ._pty_list import add_keys
 
-    _exit_with(partial(add_keys, way, keys))
+    _exit_with(partial(add_keys, way, keys, as_json=as_json))
 
 
 @app.command("whitelist-remove")
 @spread
-def whitelist_remove(keys: Keys, *, way: ShortWayOptions, log: ToolLogOptions) -> None:
+def whitelist_remove(
+    keys: Keys, *, as_json: AsJson = False, way: ShortWayOptions, log: ToolLogOptions
+) -> None:
     """Let keys enter no more, and end their sessions."""
     log.set_up()
     from ._pty_list import remove_keys
 
-    _exit_with(partial(remove_keys, way, keys))
+    _exit_with(partial(remove_keys, way, keys, as_json=as_json))

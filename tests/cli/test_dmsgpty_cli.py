@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import signal
@@ -458,6 +459,31 @@ def test_the_allow_list_is_shown_and_changed(here: Here, tmp_path: Path) -> None
         assert here("whitelist", *host.local, "--json").lines == [f'["{NOBODY}"]']
         assert here("whitelist-remove", *host.local, NOBODY).code == 0
         assert here("whitelist", *host.local, "--json").lines == ["[]"]
+
+
+def test_changes_of_the_allow_list_are_told_as_json(here: Here, tmp_path: Path) -> None:
+    a, b = str(SecretKey.generate().pk), str(SecretKey.generate().pk)
+    with pty_host(tmp_path / "host") as host:
+
+        def told(command: str, *keys: str) -> tuple[int, object, str]:
+            done = here(command, *host.local, "--json", *keys)
+            assert len(done.lines) == 1
+            return done.code, json.loads(done.out), done.err
+
+        assert told("whitelist-add", a, a) == (0, {"added": [a], "already_there": []}, "")
+        assert told("whitelist-add", a, b) == (
+            1,
+            {"added": [b], "already_there": [a]},
+            f"error: skipping append for {a}. Already exists\n",
+        )
+        assert told("whitelist-remove", a) == (0, {"removed": [a], "not_there": []}, "")
+        assert told("whitelist-remove", a, b) == (0, {"removed": [b], "not_there": [a]}, "")
+        assert here("whitelist", *host.local, "--json").lines == ["[]"]
+        host.config.chmod(0o666)
+        code, form, error = told("whitelist-add", a)
+        assert (code, form) == (1, {"added": [], "already_there": []})
+        assert error.startswith("error: others can write to ")
+        assert error.count("\n") == 1
 
 
 # ---- ports ----
