@@ -1,5 +1,9 @@
-"""ASGI apps on Trio streams, by hypercorn: for discoveries, servers, and HTTP on a port of dmsg."""
+"""ASGI apps on Trio streams: for discoveries, servers, and HTTP on a port of dmsg.
 
-from .serving import HttpAddress, serve_app, serve_tcp, tcp_address
+Hypercorn has the rules of HTTP/1.1, WebSockets and ASGI; the connections are ours.
+"""
+
+from .connection import HttpAddress
+from .serving import serve_app, serve_tcp, tcp_address
 
 __all__ = ["HttpAddress", "serve_app", "serve_tcp", "tcp_address"]

@@ -21,7 +21,8 @@ from trio.testing import MockClock, memory_stream_pair
 
 from dmsg_trio._asgi import serve_app
 from dmsg_trio._asgi import serving as serve_module
-from dmsg_trio._asgi.serving import DRAIN_TIME, MAX_HEAD, REQUEST_TIME, WRITE_TIMEOUT
+from dmsg_trio._asgi.connection import REQUEST_TIME, WRITE_TIMEOUT
+from dmsg_trio._asgi.serving import DRAIN_TIME, MAX_HEAD
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.discovery import ClientInfo, Entry, HttpDiscovery, ServerInfo
 from dmsg_trio.discovery._store import MemoryStore, Record, Since

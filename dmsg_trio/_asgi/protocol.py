@@ -1,0 +1,176 @@
+"""Hypercorn's HTTP/1.1 and WebSockets, with the few rules of ours that differ.
+
+HTTP stays at version 1.1: HTTP/2 would bring a hundred requests at once, and pings that pass for
+progress. WebSockets come where they are wanted, uncompressed, since dmsg carries no long texts that
+would be worth the memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, cast
+
+import h11
+import wsproto.connection
+from hypercorn.config import Config
+from hypercorn.events import Event
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.typing import (
+    AppWrapper,
+    ASGIReceiveEvent,
+    ConnectionState,
+    TaskGroup,
+    WebsocketAcceptEvent,
+    WorkerContext,
+)
+from wsproto.events import CloseConnection
+from wsproto.events import Event as WebSocketEvent
+from wsproto.frame_protocol import CloseReason
+
+_AUTHORITY: Final = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+
+
+class Http11(H11Protocol):
+    """HTTP/1.1 on one connection: bytes in, events for streams out."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        task_group: TaskGroup,
+        *,
+        client: tuple[str, int],
+        server: tuple[str, int] | None,
+        state: ConnectionState,
+        send: Callable[[Event], Awaitable[None]],
+        websockets: bool,
+    ) -> None:
+        super().__init__(
+            *(app, config, context, task_group, state),
+            ssl=False,
+            client=client,
+            server=server,
+            send=send,
+        )
+        self._websockets = websockets
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether no request is there, or not all of its head."""
+        return self.stream is None
+
+    @property
+    def awaits_body(self) -> bool:
+        """Whether more of a request is to come."""
+        return self.connection.their_state is h11.SEND_BODY
+
+    @property
+    def is_mid_answer(self) -> bool:
+        """Whether an answer was begun and lacks its end."""
+        return self.connection.our_state is h11.SEND_BODY
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Change to no other version, whatever the request offers."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        ws = self._websockets and _asks_for_websocket(request)
+        kind = WebSocket if ws else HTTPStream
+        self.stream = kind(
+            self.app, self.config, self.context, self.task_group, self.ssl, self.client, self.server,
+            self.stream_send, STREAM_ID,
+        )  # fmt: skip
+        if ws:
+            self.connection = H11WSConnection(cast(h11.Connection, self.connection))
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=_origin_form(request.target),
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+
+
+class WebSocket(WSStream):
+    """A WebSocket that agrees to no compression, and knows the code that its client closed with."""
+
+    _close_code: int | None = None
+
+    async def handle(self, event: StreamEvent) -> None:
+        """Take in what the client sent."""
+        if isinstance(event, Request):
+            headers = [each for each in event.headers if each[0] != b"sec-websocket-extensions"]
+            event = dataclasses.replace(event, headers=headers)
+        elif isinstance(event, StreamClosed) and self.app_put is not None:
+            self.app_put = _with_code(self.app_put, self._close_code)
+        await super().handle(event)
+
+    async def go_away(self) -> None:
+        """Tell the client that the server ends; it closes then, and the app hears of that."""
+        if self.handshake.accepted and not self.closed:
+            await self._send_wsproto_event(CloseConnection(code=CloseReason.GOING_AWAY))
+
+    async def _accept(self, message: WebsocketAcceptEvent) -> None:
+        await super()._accept(message)
+        self.connection = cast(wsproto.connection.Connection, _Watched(self.connection, self))
+
+    def note(self, event: WebSocketEvent) -> None:
+        """Remember the code of a close."""
+        if isinstance(event, CloseConnection):
+            self._close_code = int(event.code)
+
+
+class _Watched:
+    """A connection of wsproto whose events are shown to the stream first."""
+
+    def __init__(self, connection: wsproto.connection.Connection, stream: WebSocket) -> None:
+        self._connection = connection
+        self._stream = stream
+        self.receive_data = connection.receive_data
+        self.send = connection.send
+
+    @property
+    def state(self) -> wsproto.connection.ConnectionState:
+        return self._connection.state
+
+    def events(self) -> Iterator[WebSocketEvent]:
+        for event in self._connection.events():
+            self._stream.note(event)
+            yield event
+
+
+def _with_code(
+    put: Callable[[ASGIReceiveEvent], Awaitable[None]], code: int | None
+) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+    async def put_with_code(message: ASGIReceiveEvent) -> None:
+        if message["type"] == "websocket.disconnect" and code is not None:
+            message["code"] = code
+        await put(message)
+
+    return put_with_code
+
+
+def _asks_for_websocket(request: h11.Request) -> bool:
+    values = {name: value.lower() for name, value in request.headers}
+    tokens = {token.strip() for token in values.get(b"connection", b"").split(b",")}
+    return (
+        request.method == b"GET"
+        and b"upgrade" in tokens
+        and values.get(b"upgrade", b"").strip() == b"websocket"
+    )
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Cut off the scheme and the authority: who is asked is who was dialed."""
+    rest = _AUTHORITY.sub(b"", target, count=1) if not target.startswith(b"/") else target
+    return rest if rest[:1] in (b"/", b"*") or rest == target else b"/" + rest
