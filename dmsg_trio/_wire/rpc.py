@@ -224,18 +224,25 @@ class RpcResponder:
 
 def _misfit(method: Method, error: gob.GobMismatchError) -> str:
     """Say that an argument is of a wrong type, as Go says it."""
-    ours, _, theirs = error.problem.removeprefix("expected ").partition(", received ")
+    theirs = error.problem.partition(", received ")[2]
     kind, _, name = theirs.partition(" ")
     if not isinstance(method.argument, gob.Struct):
         received = _GO_NAMES.get(kind) or name.strip("'\"") or kind
         return (
             f"gob: decoding into local type *{method.go_argument}, received remote type {received}"
         )
-    if len(error.path) > 1:
-        return f"gob: wrong type ({ours}) for received field {'.'.join(error.path)}"
-    if kind == "struct":
+    if isinstance(error, gob.GobRangeError):
+        return f'value for "{error.path[-1]}" out of range'
+    struct = method.go_argument
+    if error.misfit is not None:
+        where, wanted = error.misfit, error.misfit.ours
+        if not wanted.startswith("*"):
+            name = _cut(f"{where.struct}.{where.field}", MAX_SHOWN)
+            return f"gob: wrong type ({wanted}) for received field {name}"
+        struct = f"{_service_of(struct)}.{wanted[1:]}"  # of the same package
+    elif kind == "struct":
         return f"gob: type mismatch: no fields matched compiling decoder for {method.argument.name}"
-    return f"gob: type mismatch in decoder: want struct type {method.go_argument}; got non-struct"
+    return f"gob: type mismatch in decoder: want struct type {struct}; got non-struct"
 
 
 # ---- both ----

@@ -244,6 +244,8 @@ def test_unknown_methods_are_refused_in_the_words_of_the_reference(name: str) ->
 
 LIST_OF_INTS = gob.Slice(gob.INT, "[]int")
 OTHER = gob.Struct("Other", (gob.Field("A", gob.INT),))
+TEXT_FOR_A_NUMBER = gob.Struct("Small", (gob.Field("Rows", gob.STRING),))
+WIDE = gob.Struct("WinSize", (gob.Field("Rows", gob.UINT),))
 NUMBER_FOR_A_NAME = gob.Struct("CommandReq", (gob.Field("Name", gob.INT),))
 
 MISFITS = [
@@ -278,6 +280,25 @@ MISFITS = [
         {},
         "gob: wrong type (string) for received field CommandReq.Name",
     ),
+    (
+        START,
+        gob.Struct("Mine", (gob.Field("Arg", LIST_OF_INTS),)),
+        {},
+        "gob: wrong type ([]string) for received field Mine.Arg",
+    ),
+    (
+        START,
+        gob.Struct("Mine", (gob.Field("Size", gob.INT),)),
+        {},
+        "gob: type mismatch in decoder: want struct type dmsgpty.WinSize; got non-struct",
+    ),
+    (
+        START,
+        gob.Struct("Mine", (gob.Field("Size", TEXT_FOR_A_NUMBER),)),
+        {"Size": {}},
+        "gob: wrong type (uint16) for received field Small.Rows",
+    ),
+    (SET_SIZE, WIDE, {"Rows": 70_000}, 'value for "Rows" out of range'),
 ]
 
 
@@ -302,8 +323,12 @@ def test_a_list_of_what_are_no_keys_is_refused() -> None:
 
 def test_a_connection_goes_on_after_calls_that_were_refused() -> None:
     caller, responder = RpcCaller(), RpcResponder(PTY_SERVICE)
-    for method in (Method("a.B", OTHER, gob.EMPTY), Method("pty.Read", gob.STRING, gob.BYTES)):
-        [call] = responder.receive_data(caller.call(method, method.argument.zero())[1])
+    for method, argument in (
+        (Method("a.B", OTHER, gob.EMPTY), {"A": 1}),
+        (Method("pty.Read", gob.STRING, gob.BYTES), "x"),
+        (Method("pty.SetPtySize", WIDE, gob.EMPTY), {"Rows": 70_000}),
+    ):
+        [call] = responder.receive_data(caller.call(method, argument)[1])
         assert isinstance(call, BadCall)
         seq = call.seq
         assert caller.receive_data(responder.refuse(call)) == [Failure(seq, call.problem)]
@@ -345,7 +370,7 @@ def test_bytes_that_are_no_calls_are_the_peers_fault(data: bytes, problem: str) 
 
 
 def test_an_argument_that_is_broken_in_itself_is_the_peers_fault() -> None:
-    wide = gob.Struct("WinSize", (gob.Field("Rows", gob.UINT),))
-    data = RpcCaller().call(Method("pty.SetPtySize", wide, gob.EMPTY), {"Rows": 70_000})[1]
-    with pytest.raises(gob.GobError, match="70000 is out of range for uint16"):
+    data = RpcCaller().call(Method("pty.SetPtySize", WIDE, gob.EMPTY), {"Rows": 7})[1]
+    data = data[:-1] + b"\x05"  # five fields further, in place of the end
+    with pytest.raises(gob.GobError, match="field 5 of a struct that has 1"):
         RpcResponder(PTY_SERVICE).receive_data(data)

@@ -7,7 +7,7 @@ declared, `encoder` writes them as Go would, `decoder` reads what a peer sent.
 
 from .decoder import Decoder, decode_alone_untrusted
 from .encoder import Encoder, TypeIds, encode_alone
-from .primitives import MAX_MESSAGE, GobError, GobMismatchError
+from .primitives import MAX_MESSAGE, GobError, GobMismatchError, GobRangeError
 from .types import (
     BOOL,
     BYTES,
@@ -47,6 +47,7 @@ __all__ = [
     "Field",
     "GobError",
     "GobMismatchError",
+    "GobRangeError",
     "Marshaled",
     "Optional",
     "Slice",

@@ -7,6 +7,7 @@ bytes, and it never goes beyond the end of the message.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 from dmsg_trio._errors import RemoteProtocolError
@@ -34,8 +35,23 @@ class GobError(RemoteProtocolError):
         return f"gob: {'.'.join(self.path)}{': ' if self.path else ''}{self.problem}"
 
 
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A field of a type that ours does not have."""
+
+    struct: str  # as the peer calls it
+    field: str
+    ours: str  # the type that we have there
+
+
 class GobMismatchError(GobError):
     """A sound value of another type than was asked for; the stream can go on after it."""
+
+    misfit: Misfit | None = None  # the innermost field in which it is, if it is in one
+
+
+class GobRangeError(GobMismatchError):
+    """A number for which there is no room."""
 
 
 class Cursor:

@@ -22,7 +22,7 @@ from .definitions import (
     StructDefinition,
     parse_definition_untrusted,
 )
-from .primitives import Cursor, GobError, GobMismatchError
+from .primitives import Cursor, GobError, GobMismatchError, Misfit
 from .readers import Read, byte_array_reader, slice_reader, struct_reader
 from .types import (
     BOOL,
@@ -116,6 +116,10 @@ class TypeTable:
                 continue
             try:
                 slots.append((name, self.reader(ours[name], type_id)))
+            except GobMismatchError as error:
+                error.inside(name)
+                error.misfit = error.misfit or Misfit(definition.name, name, ours[name].shown)
+                raise
             except GobError as error:
                 error.inside(name)
                 raise

@@ -12,7 +12,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from dmsg_trio._errors import LocalProtocolError
 
-from .primitives import Cursor, GobError, write_bytes, write_float, write_int, write_uint
+from .primitives import Cursor, GobRangeError, write_bytes, write_float, write_int, write_uint
 
 Value: TypeAlias = "bool | int | float | str | bytes | Sequence[Value] | Mapping[str, Value] | None"
 
@@ -64,7 +64,7 @@ def _unsigned(shown: str, bits: int) -> Basic:
     def read(cursor: Cursor) -> Value:
         value = cursor.read_uint()
         if value >> bits:
-            raise GobError(f"{value} is out of range for {shown}")
+            raise GobRangeError(f"{value} is out of range for {shown}")
         return value
 
     def write(out: bytearray, value: Value) -> None:
