@@ -35,6 +35,7 @@ from ._raw_terminal import (
     window_sizes,
 )
 from ._run import one_line
+from ._screen_modes import ScreenModes
 from ._stdio import STDERR, STDIN, STDOUT, OutputFile, open_output, read_input
 
 OWN_FAILURE: Final = 255  # as ssh exits if it is not the command that failed
@@ -65,6 +66,8 @@ async def talk(shell: RemoteShell, manner: Manner) -> int:
         output = stack.enter_context(open_output(STDOUT))
         errors = stack.enter_context(open_output(STDERR))
         conversation = _Conversation(shell, manner, output, errors)
+        if manner.on_terminal and os.isatty(STDOUT):
+            stack.callback(conversation.clear_up)
         async with open_service_nursery() as nursery:
             nursery.start_soon(conversation.pass_input_on)
             if manner.on_terminal and os.isatty(STDOUT):
@@ -81,6 +84,7 @@ class _Conversation:
         self._errors = errors
         self._manner = manner
         self._leaving = trio.CancelScope()
+        self._modes = ScreenModes()
 
     # ---- from there ----
 
@@ -88,12 +92,15 @@ class _Conversation:
         """Show what comes until the end of it, or until somebody leaves; give the exit code."""
         with self._leaving:
             return await self._show()
+        self._tell_at_the_end("the session is ended")
         return OWN_FAILURE
 
     async def _show(self) -> int:
         async for event in self._shell:
             match event:
                 case Output(data):
+                    if self._manner.on_terminal:
+                        self._modes.watch(data)
                     await self._output.write(data)
                 case Errors(data):
                     await self._errors.write(data)
@@ -102,15 +109,17 @@ class _Conversation:
                 case AttachedAgain():
                     self._tell("the connection is back")
                 case CommandEnded(code, name):
+                    if name is None:
+                        self._modes.forget()  # it left the terminal as it wanted to
                     return exit_code(code, name)
                 case Detached():
-                    self._tell("detached: the session goes on")
+                    self._tell_at_the_end("detached: the session goes on")
                     return 0
                 case TakenOver():
-                    self._tell("somebody attached to this session elsewhere")
+                    self._tell_at_the_end("somebody attached to this session elsewhere")
                     return OWN_FAILURE
                 case GivenUp(reason):
-                    self._tell(reason)
+                    self._tell_at_the_end(reason)
                     return OWN_FAILURE
         return OWN_FAILURE
 
@@ -152,6 +161,17 @@ class _Conversation:
     async def follow_size(self) -> None:
         async for size in window_sizes():
             await self._shell.resize(size)
+
+    def clear_up(self) -> None:
+        """Take back what a program that was cut off left on in the terminal here."""
+        with suppress(OSError):  # its window was closed
+            os.write(STDOUT, self._modes.undo())
+        self._modes.forget()
+
+    def _tell_at_the_end(self, text: str) -> None:
+        if self._manner.on_terminal and os.isatty(STDOUT):
+            self.clear_up()
+        self._tell(text)
 
     def _tell(self, text: str) -> None:
         """Say something on a line of its own, whatever is on the screen."""
