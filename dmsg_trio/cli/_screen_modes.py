@@ -17,7 +17,7 @@ MAX_KEPT: Final = 10  # titles and kinds of keyboards, as terminals have it
 _SEQUENCE: Final = re.compile(
     rb"""\x1b (?:
       \[\? (?P<modes> [0-9;]{1,48} ) (?P<switch> [hl] )
-    | \[ (?P<way> 2[23] ) ;(?P<title> [012] ) t  # 22 keeps a title of the window, 23 brings it back
+    | \[ (?P<way> 2[23] ) ;(?P<title> [012] ) (?: ;[0-9]{0,3} )? t  # 22 keeps a title of the window, 23 brings it back
     | \[ (?P<keyboard> [<>] ) [0-9]{0,3} u  # the same for the kind of keyboard
     | \[ >4 (?: ;(?P<keys> [0-9]? ) )? m  # how keys with modifiers are told
     | \[ (?P<region> [0-9;]{0,16} ) r  # the lines that scroll

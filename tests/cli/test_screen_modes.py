@@ -8,7 +8,9 @@ from dmsg_trio.cli._screen_modes import MAX_KEPT, MAX_SEQUENCE, ScreenModes
 
 # As vim begins and ends in xterm, somewhat shortened.
 VIM_BEGINS = b"\x1b[?1049h\x1b[22;0;0t\x1b[22;2t\x1b[22;1t\x1b[>4;2m\x1b[?1h\x1b=\x1b[?2004h\x1b[1;24r\x1b[?25l"
-VIM_ENDS = b"\x1b[?25h\x1b[23;2t\x1b[23;1t\x1b[?2004l\x1b[>4;m\x1b[?1l\x1b>\x1b[r\x1b[?1049l"
+VIM_ENDS = (
+    b"\x1b[?25h\x1b[23;2t\x1b[23;1t\x1b[?2004l\x1b[>4;m\x1b[?1l\x1b>\x1b[r\x1b[?1049l\x1b[23;0;0t"
+)
 
 
 def undone(*pieces: bytes) -> bytes:
@@ -22,7 +24,7 @@ def test_what_a_program_left_on_is_switched_off_and_its_screen_last() -> None:
     assert undone(b"text", VIM_BEGINS, b"more").split(b"\x1b")[1:] == [
         *(b"[0m", b"[>4m", b">", b"7", b"[r", b"8"),
         *(b"[?1l", b"[?25h", b"[?2004l", b"[?1049l"),
-        *(b"[23;1t", b"[23;2t"),
+        *(b"[23;1t", b"[23;2t", b"[23;0t"),
     ]
 
 
