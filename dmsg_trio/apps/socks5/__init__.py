@@ -1,0 +1,19 @@
+"""SOCKS5 over dmsg: a server that connects to the internet for others, and the client of it."""
+
+from ._allow import AllowList
+from ._client import serve_local_socks5
+from ._conversation import SOCKS_PORT
+from ._exit import ExitOptions
+from ._server import Allow, serve_socks5
+from ._targets import Exemption, TargetRules
+
+__all__ = [
+    "SOCKS_PORT",
+    "Allow",
+    "AllowList",
+    "Exemption",
+    "ExitOptions",
+    "TargetRules",
+    "serve_local_socks5",
+    "serve_socks5",
+]

@@ -1,0 +1,193 @@
+"""SOCKS5 on loopback for the programs of this machine: all of it goes out at a key somewhere else.
+
+What a program asks for is read here, so that a remote key which cannot be reached is told to it as
+SOCKS5 tells such things; then it is asked of the server there, and its answer passed on. Nothing is
+looked up here, and nothing is connected to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from dmsg_trio._address import Address
+from dmsg_trio._errors import (
+    DmsgError,
+    ErrorCode,
+    RefusedError,
+    RemoteProtocolError,
+    UnreachableError,
+)
+from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
+from dmsg_trio._wire.socks5 import (
+    AddressTypeError,
+    Choice,
+    Command,
+    Greeting,
+    Method,
+    Reply,
+    ReplyCode,
+    Request,
+    SocksReader,
+    encode,
+)
+from dmsg_trio.client import Client, DmsgStream
+
+from ._conversation import NEGOTIATION_TIME, receive_message
+from ._local_datagrams import open_local_association
+from ._targets import TargetError, is_dmsg_name
+from ._telling import Sometimes
+
+MAX_LOCAL: Final = 2048  # connections of programs at once; more are reset
+DIAL_TIME: Final = 30  # seconds for the remote key
+ANSWER_TIME: Final = 60  # seconds for its server to connect, which has a limit of its own
+
+NO_HTTP: Final = (
+    b"HTTP/1.0 501 Not an HTTP proxy\r\nContent-Type: text/plain\r\n\r\nThis is a SOCKS5 proxy.\n"
+)
+
+logger = logging.getLogger("dmsg_trio.socks5")
+
+
+async def serve_local_socks5(
+    client: Client,
+    pk: PublicKey,
+    dport: int,
+    listeners: Sequence[trio.SocketListener],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Carry connections of local programs to the server of SOCKS5 at a key; run until cancelled."""
+    proxy = _LocalProxy(client, Address(pk, dport))
+    task_status.started()
+    await trio.serve_listeners(proxy.serve, list(listeners))
+
+
+class _LocalProxy:
+    def __init__(self, client: Client, remote: Address) -> None:
+        self._client = client
+        self._remote = remote
+        self._connections = 0
+        self._faults = Sometimes(logger, logging.WARNING)
+
+    async def serve(self, near: trio.SocketStream) -> None:
+        """Serve one connection of a program; whatever goes wrong ends here."""
+        async with near:
+            if self._connections >= MAX_LOCAL:
+                self._faults.say(f"{MAX_LOCAL} connections: one more is refused")
+                reset_when_closed(near)
+                return
+            self._connections += 1
+            try:
+                await self._serve(near)
+            except trio.BrokenResourceError as error:
+                reset_when_closed(near)
+                logger.debug("a connection broke: %s", error)
+            finally:
+                self._connections -= 1
+
+    async def _serve(self, near: trio.SocketStream) -> None:
+        reader = SocksReader()
+        request = None
+        with trio.move_on_after(NEGOTIATION_TIME):
+            request = await self._receive_request(near, reader)
+        if request is None:
+            return
+        try:
+            await self._go_out(near, request, reader)
+        except TargetError as error:
+            self._faults.say(f"{request.target}: {error}")
+            await near.send_all(encode(Reply(error.code)))
+
+    # ---- what a program wants ----
+
+    async def _receive_request(
+        self, near: trio.SocketStream, reader: SocksReader
+    ) -> Request | None:
+        """Agree on the method and wait for the request; None if there can be none."""
+        try:
+            greeting = await receive_message(near, reader, reader.next_greeting_untrusted)
+        except RemoteProtocolError as error:
+            await self._say_what_this_is(near, reader.rest(), error)
+            return None
+        if Method.NO_AUTH not in greeting.methods:
+            self._faults.say("a program wants to give a password: there is none here")
+            await near.send_all(encode(Choice(Method.NONE_ACCEPTABLE)))
+            return None
+        await near.send_all(encode(Choice()))
+        try:
+            return await receive_message(near, reader, reader.next_request_untrusted)
+        except AddressTypeError:
+            await near.send_all(encode(Reply(ReplyCode.ADDRESS_TYPE_NOT_SUPPORTED)))
+        except RemoteProtocolError as error:
+            logger.debug("a program: %s", error)
+        return None
+
+    async def _say_what_this_is(
+        self, near: trio.SocketStream, data: bytes, error: RemoteProtocolError
+    ) -> None:
+        if data[:1].isalpha():
+            self._faults.say("a program speaks HTTP here: set this as its SOCKS5 proxy")
+            await near.send_all(NO_HTTP)
+        elif data[:1] == b"\x04":
+            self._faults.say("a program speaks SOCKS4 here: set SOCKS5, with names looked up there")
+        else:
+            logger.debug("a program: %s", error)
+
+    # ---- what the other side does about it ----
+
+    async def _go_out(self, near: trio.SocketStream, request: Request, reader: SocksReader) -> None:
+        if isinstance(request.target.host, str) and is_dmsg_name(request.target.host):
+            raise TargetError(ReplyCode.HOST_UNREACHABLE, "names of dmsg are for dmsgweb")
+        async with await self._dial() as far:
+            answers = SocksReader()
+            reply = await self._ask(far, request, answers)
+            if reply.code:
+                await near.send_all(encode(reply))
+            elif request.command == Command.UDP_ASSOCIATE:
+                async with open_local_association(near, request) as association:
+                    await association.carry(far, answers)
+            else:
+                await near.send_all(encode(reply) + answers.rest())
+                await far.send_all(reader.rest())
+                await carry_both_ways(near, far)
+
+    async def _dial(self) -> DmsgStream:
+        """Open a stream to the server; `TargetError` says what the program should hear instead."""
+        remote = self._remote
+        unreachable = ReplyCode.HOST_UNREACHABLE
+        try:
+            with trio.fail_after(DIAL_TIME):
+                return await self._client.open_stream(remote.pk, remote.port)
+        except trio.TooSlowError:
+            reason = f"{remote.pk} did not answer within {DIAL_TIME} s"
+            raise TargetError(unreachable, reason) from None
+        except RefusedError as error:
+            who = f"nobody serves SOCKS5 on port {remote.port} of {remote.pk}"
+            reason = who if error.code == ErrorCode.NO_LISTENER else f"{remote.pk}: {error.reason}"
+            raise TargetError(unreachable, reason) from error
+        except UnreachableError as error:
+            raise TargetError(unreachable, f"{remote.pk}: {error.reason}") from error
+        except DmsgError as error:
+            raise TargetError(ReplyCode.GENERAL_FAILURE, str(error)) from error
+
+    async def _ask(self, far: DmsgStream, request: Request, answers: SocksReader) -> Reply:
+        """Pass a request on, together with the greeting: the method is no question between us."""
+        failure = ReplyCode.GENERAL_FAILURE
+        try:
+            with trio.fail_after(ANSWER_TIME):
+                await far.send_all(encode(Greeting()) + encode(request))
+                choice = await receive_message(far, answers, answers.next_choice_untrusted)
+                if choice.method != Method.NO_AUTH:
+                    raise TargetError(failure, f"{self._remote} wants a password")
+                return await receive_message(far, answers, answers.next_reply_untrusted)
+        except trio.TooSlowError:
+            raise TargetError(failure, f"no answer within {ANSWER_TIME} s") from None
+        except RemoteProtocolError as error:
+            raise TargetError(failure, f"{self._remote} is no SOCKS5 server: {error}") from error
+        except trio.BrokenResourceError as error:
+            raise TargetError(failure, f"{self._remote}: {error}") from error
