@@ -127,8 +127,10 @@ _WISHES: Final = {wish.value.encode(): wish for wish in Wish}
 
 HELP: Final = """\
 Behind a new line:
-  ~.   end the session           ~d   detach: the session goes on, 'attach' comes back to it
-  ~^Z  suspend this program      ~~   the character itself
+  ~.   end the session
+  ~d   detach: the session goes on, and 'attach' comes back to it
+  ~^Z  suspend this program
+  ~~   the character itself
   ~?   this
 """
 
