@@ -1,0 +1,184 @@
+"""A folder over HTTP, as an ASGI app: what a request gets, from its path to its answer."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import trio
+from starlette.types import Receive, Scope, Send
+
+from dmsg_trio._keys import PublicKey
+
+from ._accepting import prefers_json_untrusted
+from ._answers import Answer, ClientGoneError, Exchange, OnAnswered, text
+from ._listing import MAX_ENTRIES, PAGE_HEADERS, View, html_listing, json_listing
+from ._sending import FileChangedError, Sender
+from ._serving import FileServer
+from ._target import NoSuchNameError, NotAPathError, Target, path_of, target_untrusted
+from ._tree import Opened, Tree
+from ._uploading import UploadOptions, Uploads
+
+INDEX: Final = b"index.html"
+MAX_THREADS: Final = 32  # that wait for disks at once
+MAX_LISTINGS: Final = 2  # folders that are read at once
+
+_MISSING: Final = {
+    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE, errno.EINVAL,
+    errno.EILSEQ, errno.ENXIO,
+}  # fmt: skip
+_BUSY: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+logger = logging.getLogger("dmsg_trio.files")
+
+
+class FilesApp:
+    """Serves what is below a folder; whoever is not allowed gets nothing but a refusal.
+
+    ``allowed`` are the keys that may come, None if everybody may. ``on_answered`` is told of each
+    request when its answer has gone out, or as much of it as there will be.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        show_hidden: bool = False,
+        uploads: UploadOptions | None = None,
+        allowed: Collection[PublicKey] | None = None,
+        on_answered: OnAnswered = lambda _answered: None,
+    ) -> None:
+        self._tree = Tree(root, show_hidden=show_hidden)
+        self._allowed = None if allowed is None else frozenset(map(str, allowed))
+        self._on_answered = on_answered
+        self._threads = trio.CapacityLimiter(MAX_THREADS)
+        self._files = FileServer(Sender(self._threads), sandboxed=uploads is not None)
+        self._uploads = None if uploads is None else Uploads(self._tree, uploads, self._threads)
+        self._listings = trio.CapacityLimiter(MAX_LISTINGS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._serve_untrusted(exchange)
+        except ClientGoneError:
+            pass
+        except FileChangedError as change:
+            # An answer that ends too early is one that the client knows to be broken.
+            logger.warning("%s broke off: %s", _name_of(exchange), change)
+        except OSError as error:
+            if exchange.has_started:
+                logger.warning("%s broke off: %s", _name_of(exchange), error.strerror)
+            else:
+                await exchange.answer(_answer_to(error, exchange))
+        finally:
+            self._on_answered(exchange.outcome())
+
+    async def _serve_untrusted(self, exchange: Exchange) -> None:
+        if self._allowed is not None and exchange.client not in self._allowed:
+            await exchange.answer(text(403, "Forbidden"))
+        elif exchange.method == "OPTIONS":
+            await exchange.answer(Answer(204, headers={"allow": self._methods}))
+        elif exchange.method not in self._methods.split(", "):
+            await exchange.answer(text(405, "Method Not Allowed", allow=self._methods))
+        else:
+            try:
+                target = target_untrusted(exchange.raw_path)
+            except NotAPathError:
+                await exchange.answer(text(400, "Bad Request"))
+            except NoSuchNameError:
+                await exchange.answer(text(404, "Not Found"))
+            else:
+                await self._serve(exchange, target)
+
+    @property
+    def _methods(self) -> str:
+        return "GET, HEAD, OPTIONS" if self._uploads is None else "GET, HEAD, OPTIONS, PUT"
+
+    async def _serve(self, exchange: Exchange, target: Target) -> None:
+        if exchange.method == "PUT" and self._uploads is not None:
+            if (answer := await self._uploads.take_untrusted(exchange, target)) is not None:
+                await exchange.answer(answer)
+            return
+        if not target.is_clean:
+            await exchange.answer(_moved(exchange, target.path))
+            return
+        opened = await self._open_untrusted(target.names)
+        try:
+            if opened.is_folder and not target.is_folder and target.names:
+                await exchange.answer(_moved(exchange, path_of(target.names, is_folder=True)))
+            elif opened.is_folder:
+                await self._serve_folder(exchange, target, opened)
+            elif target.is_folder:
+                await exchange.answer(text(404, "Not Found"))
+            else:
+                await self._files.serve(exchange, target.names[-1], opened)
+        finally:
+            opened.close()
+
+    # ---- folders ----
+
+    async def _serve_folder(self, exchange: Exchange, target: Target, folder: Opened) -> None:
+        try:
+            index = await self._open_untrusted((*target.names, INDEX))
+        except FileNotFoundError:
+            pass
+        else:
+            try:
+                if not index.is_folder:
+                    await self._files.serve(exchange, INDEX, index)
+                    return
+            finally:
+                index.close()
+        await exchange.answer(
+            await trio.to_thread.run_sync(
+                self._listing, exchange, target, folder, limiter=self._listings
+            )
+        )
+
+    def _listing(self, exchange: Exchange, target: Target, folder: Opened) -> Answer:
+        entries = self._tree.list(folder, target.names, MAX_ENTRIES)
+        view = View.parse_untrusted(exchange.query)
+        shared = {
+            "cache-control": "no-cache",
+            "vary": "Accept",
+            "x-content-type-options": "nosniff",
+        }
+        if prefers_json_untrusted(exchange.headers.get("accept", "")):
+            body = json_listing(target.names, entries, view)
+            return Answer(200, body, {"content-type": "application/json", **shared})
+        body = html_listing(target.names, entries, view, uploads=self._uploads is not None)
+        return Answer(200, body, {**PAGE_HEADERS, **shared})
+
+    async def _open_untrusted(self, names: Sequence[bytes]) -> Opened:
+        return await trio.to_thread.run_sync(
+            self._tree.open_untrusted, names, limiter=self._threads
+        )
+
+
+def _moved(exchange: Exchange, path: str) -> Answer:
+    """Send to another path of this host; it begins with one slash, so it is of no other host."""
+    query = f"?{exchange.query}" if exchange.query else ""
+    return text(301, "Moved Permanently", location=path + query)
+
+
+def _answer_to(error: OSError, exchange: Exchange) -> Answer:
+    """Say what it means for a client that the system refused something."""
+    if isinstance(error, PermissionError):
+        return text(403, "Forbidden")
+    if error.errno in _MISSING:
+        return text(404, "Not Found")
+    logger.warning("%s: %s", _name_of(exchange), error.strerror)
+    if error.errno in _BUSY:
+        return text(503, "Service Unavailable", retry_after="5")
+    return text(500, "Internal Server Error")
+
+
+def _name_of(exchange: Exchange) -> str:
+    return f"{exchange.method} {exchange.outcome().path}"

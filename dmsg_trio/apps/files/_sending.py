@@ -1,0 +1,134 @@
+"""Files on their way out: read in large pieces, and never other bytes than were promised.
+
+What the system has in memory is read at once; for the rest a thread waits. A file that is changed
+while it is sent breaks the answer before its last piece: what has arrived is known to be a part.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+
+from dmsg_trio._net.nurseries import open_service_nursery
+
+from ._answers import Exchange
+from ._conditions import Version
+from ._ranges import Span
+from ._tree import Opened
+
+PIECE: Final = 512 * 1024  # bytes read and sent at once
+
+COMPRESSION: Final = 4  # of 9: most of what can be gained, in half the time
+MAX_COMPRESSED: Final = 4  # answers that are compressed at once; more go out as they are
+GZIP: Final = 31  # zlib's window bits, with gzip's header
+
+
+class FileChangedError(Exception):
+    """A file is not any more what it was when the answer began."""
+
+
+class Reader:
+    """A file that is read for an answer, from one place on."""
+
+    def __init__(self, opened: Opened, limiter: trio.CapacityLimiter) -> None:
+        self._number = opened.number
+        self._version = Version.of(opened.status)
+        self._limiter = limiter
+        self._buffer = bytearray(min(PIECE, max(1, opened.status.st_size)))
+
+    async def read(self, start: int, size: int) -> bytes:
+        """Read so many bytes, or fewer; `FileChangedError` if there are none."""
+        view = memoryview(self._buffer)[:size]
+        try:
+            count = _read_what_is_in_memory(self._number, view, start)
+        except BlockingIOError:
+            count = await trio.to_thread.run_sync(
+                os.preadv, self._number, [view], start, limiter=self._limiter
+            )
+        if not count:
+            raise FileChangedError("it is shorter now")
+        return bytes(view[:count])
+
+    def check(self) -> None:
+        """Raise `FileChangedError` if somebody wrote to the file."""
+        if Version.of(os.fstat(self._number)) != self._version:
+            raise FileChangedError("it was written to")
+
+
+def _read_what_is_in_memory(number: int, view: memoryview, start: int) -> int:
+    if not hasattr(os, "RWF_NOWAIT"):  # a system other than Linux
+        raise BlockingIOError
+    try:
+        return os.preadv(number, [view], start, os.RWF_NOWAIT)
+    except OSError as error:
+        # Some file systems cannot tell.
+        raise BlockingIOError from error
+
+
+class Sender:
+    """Sends files, and bounds what that takes of the machine."""
+
+    def __init__(self, limiter: trio.CapacityLimiter) -> None:
+        self._limiter = limiter
+        self._compressing = 0
+
+    @property
+    def may_compress(self) -> bool:
+        """Whether there is time to compress another answer."""
+        return self._compressing < MAX_COMPRESSED
+
+    async def send_spans(
+        self, exchange: Exchange, opened: Opened, parts: Sequence[tuple[bytes, Span]], end: bytes
+    ) -> None:
+        """Send parts of a file, each behind bytes of ours, and ``end`` behind the last."""
+        reader = Reader(opened, self._limiter)
+        last_of_all = parts[-1][1].stop
+        for head, (start, stop) in parts:
+            if head:
+                await exchange.send(head)
+            while start < stop:
+                piece = await reader.read(start, min(PIECE, stop - start))
+                start += len(piece)
+                if is_last := start == last_of_all:
+                    reader.check()
+                await exchange.send(piece, more=not is_last or bool(end))
+        if end:
+            await exchange.send(end, more=False)
+
+    async def send_compressed(self, exchange: Exchange, opened: Opened) -> None:
+        """Send all of a file, compressed on the way."""
+        reader, size = Reader(opened, self._limiter), opened.status.st_size
+        compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, GZIP)
+        self._compressing += 1
+        try:
+            start = 0
+            while start < size:
+                piece = await reader.read(start, min(PIECE, size - start))
+                start += len(piece)
+                if smaller := await self._in_thread(compressor.compress, piece):
+                    await exchange.send(smaller)
+            reader.check()
+            await exchange.send(compressor.flush(), more=False)
+        finally:
+            self._compressing -= 1
+
+    async def _in_thread(self, compress: Callable[[bytes], bytes], piece: bytes) -> bytes:
+        return await trio.to_thread.run_sync(compress, piece, limiter=self._limiter)
+
+
+async def unless_gone(exchange: Exchange, send: Callable[[], Awaitable[None]]) -> None:
+    """Send an answer, until it is sent or the client has gone."""
+    async with open_service_nursery() as nursery:
+
+        async def wait_for_end() -> None:
+            while (await exchange.receive())["type"] != "http.disconnect":
+                pass
+            sending.cancel()
+
+        with trio.CancelScope() as sending:
+            nursery.start_soon(wait_for_end)
+            await send()
