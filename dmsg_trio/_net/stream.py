@@ -111,6 +111,11 @@ class DmsgStream(ResettableStream):
                 self._plaintext = memoryview(plaintext)
                 return self._take(max_bytes)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `receive_some` would not wait: bytes, the end, or an error are there."""
+        return bool(self._plaintext) or self._mux.is_ready
+
     async def _receive_batch(self) -> list[memoryview]:
         """Wait for one piece, and take all that lie behind it, up to a limit; empty at the end."""
         piece = await self._mux.receive_piece()
