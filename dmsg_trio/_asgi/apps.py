@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Final
 
+import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup, _handle
@@ -17,8 +18,11 @@ from hypercorn.typing import (
     ASGISendEvent,
     Scope,
 )
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocketDisconnect
 
+SPEC_VERSION: Final = "2.4"  # of ASGI, where sending to who has gone raises an OSError
 INBOX: Final = 10  # messages for an app that has not taken them; then its client waits
 
 _LAST: Final = {"http.disconnect", "websocket.disconnect"}
@@ -45,7 +49,7 @@ class App:
         try:
             # Starlette and hypercorn name the types of the same messages differently.
             await self._app(scope, receive, send)  # type: ignore[arg-type]
-        except* ClientGoneError:
+        except* (ClientGoneError, ClientDisconnect, WebSocketDisconnect):
             pass  # apps that stop then are right
 
 
@@ -90,15 +94,20 @@ class Apps(TaskGroup):
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Call the app with ``scope``; give what takes its messages."""
+        scope["asgi"]["spec_version"] = SPEC_VERSION
         inbox = Inbox()
 
-        async def send_or_leave_it(message: ASGISendEvent | None) -> None:
-            with suppress(ClientGoneError) if message is None else nullcontext():
+        async def send_in_order(message: ASGISendEvent | None) -> None:
+            if message is not None:
                 await send(message)
+                return
+            # Hypercorn would like to end the answer, which may be past help.
+            with suppress(ClientGoneError, h11.LocalProtocolError):
+                await send(None)
 
         self.spawn(
             _handle,
-            *(app, config, scope, inbox.get, send_or_leave_it),
+            *(app, config, scope, inbox.get, send_in_order),
             *(trio.to_thread.run_sync, trio.from_thread.run),
         )
         return inbox.put

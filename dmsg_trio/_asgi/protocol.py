@@ -73,8 +73,8 @@ class Http11(H11Protocol):
 
     @property
     def is_mid_answer(self) -> bool:
-        """Whether an answer was begun and lacks its end."""
-        return self.connection.our_state is h11.SEND_BODY
+        """Whether an answer was begun and lacks its end, or goes against the rules."""
+        return self.connection.our_state in (h11.SEND_BODY, h11.ERROR)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Change to no other version, whatever the request offers."""
