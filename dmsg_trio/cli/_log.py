@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
@@ -31,6 +33,19 @@ def set_up_logging(level: str, *, as_json: bool = False) -> None:
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+
+
+@contextmanager
+def on_raw_terminal() -> Iterator[None]:
+    """Let lines begin on the left for the block, in which the terminal does not see to that."""
+    handlers = [each for each in logging.root.handlers if isinstance(each, logging.StreamHandler)]
+    for handler in handlers:
+        handler.terminator = "\r\n"
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.terminator = "\n"
 
 
 class Lines(logging.Formatter):

@@ -18,6 +18,7 @@ import trio
 
 from dmsg_trio._wire.pty import WindowSize
 
+from ._log import on_raw_terminal
 from ._stdio import STDIN, STDOUT
 
 ESCAPE: Final = "~"
@@ -45,7 +46,8 @@ def raw(fd: int = STDIN) -> Iterator[None]:
     before = termios.tcgetattr(fd)
     tty.setraw(fd, termios.TCSADRAIN)
     try:
-        yield
+        with on_raw_terminal():
+            yield
     finally:
         with suppress(termios.error):  # its window was closed
             termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dmsg_trio.cli._log import JsonLines, Lines, set_up_logging
+from dmsg_trio.cli._log import JsonLines, Lines, on_raw_terminal, set_up_logging
 from dmsg_trio.cli._options import Level, LogOptions
 
 AT = 1_767_225_600.1234
@@ -99,3 +99,15 @@ def test_libraries_tell_their_requests_to_nobody(
     logging.getLogger("dmsg_trio").debug("details")
     said = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
     assert said == ["too slow"] + ["details"] * debug
+
+
+@pytest.mark.usefixtures("_log_as_before")
+def test_on_a_raw_terminal_lines_begin_on_the_left(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("info")
+    with on_raw_terminal():
+        logging.getLogger("dmsg_trio.client").info("one")
+    logging.getLogger("dmsg_trio.client").info("two")
+    first, second = capsys.readouterr().err.splitlines(keepends=True)
+    assert first.endswith("one\r\n")
+    assert second.endswith("two\n")
+    assert not second.endswith("\r\n")
