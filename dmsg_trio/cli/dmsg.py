@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "ping": ("ping", "Ask whether a client is there, and how far away."),
     "trace": ("trace", "Dial a client step by step, and show each attempt and its time."),
     "cat": ("cat", "Connect standard input and output to a port of a client."),
+    "socks": ("dmsg_socks5", "Go out to the internet at another key, by SOCKS5."),
     "status": ("status", "Show the servers and clients that a discovery knows."),
     "pty": ("pty", "Have a shell on any machine that has a key."),
     "keys": ("keys", "Make, show and check identity files."),

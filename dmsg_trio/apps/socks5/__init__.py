@@ -1,7 +1,7 @@
 """SOCKS5 over dmsg: a server that connects to the internet for others, and the client of it."""
 
 from ._allow import AllowList
-from ._client import serve_local_socks5
+from ._client import fault_of_server, serve_local_socks5
 from ._conversation import SOCKS_PORT
 from ._exit import ExitOptions
 from ._server import Allow, serve_socks5
@@ -14,6 +14,7 @@ __all__ = [
     "Exemption",
     "ExitOptions",
     "TargetRules",
+    "fault_of_server",
     "serve_local_socks5",
     "serve_socks5",
 ]

@@ -8,7 +8,8 @@ looked up here, and nothing is connected to.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -65,6 +66,21 @@ async def serve_local_socks5(
     proxy = _LocalProxy(client, Address(pk, dport))
     task_status.started()
     await trio.serve_listeners(proxy.serve, list(listeners))
+
+
+async def fault_of_server(client: Client, remote: Address) -> str:
+    """Ask whether there is a server that would serve us, and say what is wrong; empty: nothing."""
+    try:
+        async with await _dial(client, remote) as far:
+            answers = SocksReader()
+            with _told_as_failure(remote), trio.fail_after(ANSWER_TIME):
+                await _greet(far, remote, answers)
+            if answers.rest():  # it refuses before it has been asked
+                return f"{remote} does not let {client.pk} go out there"
+            await far.send_eof()
+    except TargetError as error:
+        return str(error)
+    return ""
 
 
 class _LocalProxy:
@@ -143,7 +159,7 @@ class _LocalProxy:
     async def _go_out(self, near: trio.SocketStream, request: Request, reader: SocksReader) -> None:
         if isinstance(request.target.host, str) and is_dmsg_name(request.target.host):
             raise TargetError(ReplyCode.HOST_UNREACHABLE, "names of dmsg are for dmsgweb")
-        async with await self._dial() as far:
+        async with await _dial(self._client, self._remote) as far:
             answers = SocksReader()
             reply = await self._ask(far, request, answers)
             if reply.code:
@@ -156,38 +172,50 @@ class _LocalProxy:
                 await far.send_all(reader.rest())
                 await carry_both_ways(near, far)
 
-    async def _dial(self) -> DmsgStream:
-        """Open a stream to the server; `TargetError` says what the program should hear instead."""
-        remote = self._remote
-        unreachable = ReplyCode.HOST_UNREACHABLE
-        try:
-            with trio.fail_after(DIAL_TIME):
-                return await self._client.open_stream(remote.pk, remote.port)
-        except trio.TooSlowError:
-            reason = f"{remote.pk} did not answer within {DIAL_TIME} s"
-            raise TargetError(unreachable, reason) from None
-        except RefusedError as error:
-            who = f"nobody serves SOCKS5 on port {remote.port} of {remote.pk}"
-            reason = who if error.code == ErrorCode.NO_LISTENER else f"{remote.pk}: {error.reason}"
-            raise TargetError(unreachable, reason) from error
-        except UnreachableError as error:
-            raise TargetError(unreachable, f"{remote.pk}: {error.reason}") from error
-        except DmsgError as error:
-            raise TargetError(ReplyCode.GENERAL_FAILURE, str(error)) from error
-
     async def _ask(self, far: DmsgStream, request: Request, answers: SocksReader) -> Reply:
         """Pass a request on, together with the greeting: the method is no question between us."""
-        failure = ReplyCode.GENERAL_FAILURE
-        try:
-            with trio.fail_after(ANSWER_TIME):
-                await far.send_all(encode(Greeting()) + encode(request))
-                choice = await receive_message(far, answers, answers.next_choice_untrusted)
-                if choice.method != Method.NO_AUTH:
-                    raise TargetError(failure, f"{self._remote} wants a password")
-                return await receive_message(far, answers, answers.next_reply_untrusted)
-        except trio.TooSlowError:
-            raise TargetError(failure, f"no answer within {ANSWER_TIME} s") from None
-        except RemoteProtocolError as error:
-            raise TargetError(failure, f"{self._remote} is no SOCKS5 server: {error}") from error
-        except trio.BrokenResourceError as error:
-            raise TargetError(failure, f"{self._remote}: {error}") from error
+        with _told_as_failure(self._remote), trio.fail_after(ANSWER_TIME):
+            await _greet(far, self._remote, answers, encode(request))
+            return await receive_message(far, answers, answers.next_reply_untrusted)
+
+
+async def _dial(client: Client, remote: Address) -> DmsgStream:
+    """Open a stream to the server; `TargetError` says what a program should hear instead."""
+    unreachable = ReplyCode.HOST_UNREACHABLE
+    try:
+        with trio.fail_after(DIAL_TIME):
+            return await client.open_stream(remote.pk, remote.port)
+    except trio.TooSlowError:
+        reason = f"{remote.pk} did not answer within {DIAL_TIME} s"
+        raise TargetError(unreachable, reason) from None
+    except RefusedError as error:
+        who = f"nobody serves SOCKS5 on port {remote.port} of {remote.pk}"
+        reason = who if error.code == ErrorCode.NO_LISTENER else f"{remote.pk}: {error.reason}"
+        raise TargetError(unreachable, reason) from error
+    except UnreachableError as error:
+        raise TargetError(unreachable, f"{remote.pk}: {error.reason}") from error
+    except DmsgError as error:
+        raise TargetError(ReplyCode.GENERAL_FAILURE, str(error)) from error
+
+
+async def _greet(
+    far: DmsgStream, remote: Address, answers: SocksReader, behind: bytes = b""
+) -> None:
+    await far.send_all(encode(Greeting()) + behind)
+    choice = await receive_message(far, answers, answers.next_choice_untrusted)
+    if choice.method != Method.NO_AUTH:
+        raise TargetError(ReplyCode.GENERAL_FAILURE, f"{remote} wants a password")
+
+
+@contextmanager
+def _told_as_failure(remote: Address) -> Iterator[None]:
+    """Let what goes wrong with the server be what a program hears."""
+    failure = ReplyCode.GENERAL_FAILURE
+    try:
+        yield
+    except trio.TooSlowError:
+        raise TargetError(failure, f"{remote}: no answer within {ANSWER_TIME} s") from None
+    except RemoteProtocolError as error:
+        raise TargetError(failure, f"{remote} is no SOCKS5 server: {error}") from error
+    except trio.BrokenResourceError as error:
+        raise TargetError(failure, f"{remote}: {error}") from error

@@ -1,0 +1,369 @@
+"""dmsg-socks5: programs here go out to the internet at another key, by SOCKS5."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import math
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+from dmsg_trio._address import Address
+from dmsg_trio._errors import ConfigError, DiscoveryError
+from dmsg_trio._keys import PublicKey, SecretKey
+
+from . import _secrets
+from ._access import keys_named
+from ._options import HERE, AsJson, KeyOptions, LogOptions, ToolLogOptions, spread
+from ._parties import parse_address
+from ._run import call, one_line, program, run
+
+if TYPE_CHECKING:
+    import trio
+
+    from dmsg_trio.apps.socks5 import AllowList, ExitOptions
+    from dmsg_trio.client import Client
+
+SOCKS_PORT: Final = 1081  # of dmsg, and of loopback
+VARIABLE: Final = "DMSGSK"  # as the reference calls it
+PATIENCE: Final = 3  # seconds until it is said that there is no network yet
+
+logger = logging.getLogger("dmsg_trio.socks5")
+
+app = program(no_args_is_help=True)
+
+
+def main() -> NoReturn:
+    """Run the command, as the console script and ``python -m`` do."""
+    call(partial(app, prog_name="dmsg-socks5"))
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # slow to import
+
+        print(f"dmsg_trio {version('dmsg-trio')}")
+        raise typer.Exit
+
+
+def _refuse_secret(secret: str) -> None:
+    if secret:
+        raise ConfigError(
+            "a key on the command line can be read by everybody on this machine: put it into the"
+            f" variable {VARIABLE}, or name a file with --key-file or a descriptor with --key-fd"
+        )
+
+
+Discovery = Annotated[
+    str,
+    typer.Option(
+        "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
+    ),
+]
+Secret = Annotated[
+    str, typer.Option("--sk", "-s", hidden=True, callback=_refuse_secret, show_default=False)
+]
+
+
+@app.callback()
+def dmsg_socks5(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-v", callback=_show_version, is_eager=True, help="Show the version."
+        ),
+    ] = False,
+) -> None:
+    """Go out to the internet at another key: a SOCKS5 proxy over dmsg, TCP and UDP."""
+
+
+def _key(keys: KeyOptions) -> SecretKey:
+    named = keys.secret_key() or _secrets.key_from_environment(VARIABLE, keys.passphrase)
+    return named or SecretKey.generate()
+
+
+# ---- server ----
+
+
+@app.command()
+@spread
+def server(
+    *,
+    dport: Annotated[
+        int, typer.Option("--dport", "-q", min=1, max=65535, help="The dmsg port.")
+    ] = SOCKS_PORT,
+    wl: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--wl", "-w", metavar="PK,…", help="Keys that may go out here; again for more."
+        ),
+    ] = None,
+    allow_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--allow-file",
+            help="File with such keys, one on each line; read again when it changes.",
+        ),
+    ] = None,
+    anyone: Annotated[
+        bool, typer.Option("--anyone", help="Let everybody go out here who has the key.")
+    ] = False,
+    allow_target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-target",
+            metavar="HOST",
+            help="A private target that is allowed: name, address or network, :port; again for more.",
+        ),
+    ] = None,
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Allow all: this machine, its networks, its cloud."),
+    ] = False,
+    connect_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for a target to answer.")
+    ] = 20,
+    idle_timeout: Annotated[
+        float, typer.Option(min=0, help="End connections after so many silent seconds; 0: never.")
+    ] = 0,
+    max_connections: Annotated[int, typer.Option(min=1, help="At once, of all keys.")] = 2048,
+    max_per_key: Annotated[int, typer.Option(min=1, help="At once, of one key.")] = 512,
+    discovery: Discovery = HERE,
+    as_json: AsJson = False,
+    _sk: Secret = "",
+    keys: KeyOptions,
+    log: LogOptions,
+) -> None:
+    """Connect to the internet for the keys on a list, until SIGTERM or SIGINT.
+
+    Each connection is a line of the log. This machine and the networks around it are no targets
+    unless they are allowed. The key may also be in the variable DMSGSK; without one there is a new
+    key each time.
+    """
+    from dmsg_trio.apps.socks5 import AllowList, Exemption, ExitOptions, TargetRules
+
+    given = keys_named(wl or (), "--wl")
+    if anyone and (wl or allow_file):
+        raise ConfigError("--anyone makes no sense with --wl or --allow-file")
+    if not (anyone or given or allow_file):
+        raise ConfigError(
+            "who may go out here? --wl PK or --allow-file FILE name the keys; --anyone lets"
+            " everybody use this machine's way to the internet, in its name"
+        )
+    try:
+        exempt = tuple(Exemption.parse(text) for text in allow_target or ())
+    except ValueError as error:
+        raise ConfigError(f"--allow-target: {error}") from None
+    service = _Server(
+        sk=_key(keys),
+        port=dport,
+        discovery=discovery,
+        allow=None if anyone else AllowList(allow_file, given=given),
+        options=ExitOptions(
+            targets=TargetRules(private=allow_private, exempt=exempt),
+            connect_timeout=connect_timeout,
+            idle_timeout=idle_timeout or math.inf,
+            max_connections=max_connections,
+            max_per_key=max_per_key,
+        ),
+        as_json=as_json,
+    )
+    log.set_up()
+    run(service.serve, service=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Server:
+    sk: SecretKey
+    port: int
+    discovery: str
+    allow: AllowList | None
+    options: ExitOptions
+    as_json: bool
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        import trio
+
+        from dmsg_trio.apps.socks5 import serve_socks5
+        from dmsg_trio.client import open_client
+
+        async with (
+            open_client(self.sk, discovery=self.discovery, wait=False) as client,
+            trio.open_nursery() as nursery,
+        ):
+            if self.allow is not None:
+                nursery.start_soon(self.allow.watch)
+            serve = partial(serve_socks5, client, self.port, allow=self.allow, options=self.options)
+            await nursery.start(serve)
+            await _wait_for_network(client, self.discovery)
+            self._print_place(client.pk)
+
+    def _print_place(self, pk: PublicKey) -> None:
+        line = f"dmsg-socks5 client -D {self.discovery} -k {pk}"
+        line += "" if self.port == SOCKS_PORT else f" -q {self.port}"
+        if self.as_json:
+            print(json.dumps({"pk": str(pk), "port": self.port, "client": line}), flush=True)
+            return
+        private = "everything that this machine can reach"
+        if not self.options.targets.private:
+            private = "the internet"
+            private += f", and {len(self.options.targets.exempt)} more by --allow-target" * bool(
+                self.options.targets.exempt
+            )
+        lines = [
+            f"exit     {pk}:{self.port}",
+            f"to       {private}",
+            f"for      {self._audience()}",
+            f"use      {line}",
+        ]
+        print("\n".join(lines), flush=True)
+
+    def _audience(self) -> str:
+        if self.allow is None:
+            return "everybody who has the key"
+        return "1 key" if len(self.allow) == 1 else f"{len(self.allow)} keys"
+
+
+# ---- client ----
+
+
+@app.command()
+@spread
+def client(
+    pk: Annotated[str, typer.Argument(metavar="[PK[:PORT]]", help="The server to go out at.")] = "",
+    *,
+    pk_option: Annotated[
+        str, typer.Option("--pk", "-k", metavar="PK", help="The same as an option.")
+    ] = "",
+    dport: Annotated[
+        int, typer.Option("--dport", "-q", min=1, max=65535, help="The dmsg port there.")
+    ] = SOCKS_PORT,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="The port here; 0: any.")
+    ] = SOCKS_PORT,
+    bind: Annotated[
+        str, typer.Option("--bind", help="The address here; others than loopback let others in.")
+    ] = "127.0.0.1",
+    discovery: Discovery = HERE,
+    as_json: AsJson = False,
+    _sk: Secret = "",
+    keys: KeyOptions,
+    log: ToolLogOptions,
+) -> None:
+    """Be a SOCKS5 proxy for the programs of this machine, until SIGTERM or SIGINT.
+
+    All that they send goes out at the server's key, and names are looked up there. Nothing ever
+    goes out from here instead: when the server is away, connections fail.
+    """
+    if bool(pk) == bool(pk_option):
+        raise ConfigError("whose exit? name one public key, as dmsg-socks5 server prints it")
+    service = _Client(
+        sk=_key(keys),
+        remote=parse_address(pk or pk_option, default_port=dport),
+        host=bind,
+        port=port,
+        discovery=discovery,
+        as_json=as_json,
+    )
+    log.set_up()
+    run(service.serve, service=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Client:
+    sk: SecretKey
+    remote: Address
+    host: str
+    port: int
+    discovery: str
+    as_json: bool
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        import trio
+
+        from dmsg_trio.apps.socks5 import fault_of_server, serve_local_socks5
+        from dmsg_trio.client import open_client
+
+        listeners = await self._listen()
+        async with (
+            open_client(self.sk, discovery=self.discovery, wait=False) as client,
+            trio.open_nursery() as nursery,
+        ):
+            serve = partial(serve_local_socks5, client, self.remote.pk, self.remote.port, listeners)
+            await nursery.start(serve)
+            self._print_place(listeners[0].socket.getsockname()[1])
+            await _wait_for_network(client, self.discovery)
+            if fault := await fault_of_server(client, self.remote):
+                logger.warning("%s", one_line(fault))
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        import trio
+
+        try:
+            if not ipaddress.ip_address(self.host).is_loopback:
+                logger.warning("%s: whoever can connect there can use this proxy", self.host)
+            return await trio.open_tcp_listeners(self.port, host=self.host)
+        except ValueError:
+            raise ConfigError(f"--bind: {self.host!r} is not an address") from None
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {self.host} port {self.port}: {error.strerror or error};"
+                " --port 0 takes any that is free"
+            ) from error
+
+    def _print_place(self, port: int) -> None:
+        place = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        line = f"curl --socks5-hostname {place} https://example.com/"
+        if self.as_json:
+            print(json.dumps({"proxy": f"socks5h://{place}", "curl": line}), flush=True)
+            return
+        lines = [
+            f"proxy    socks5h://{place}",
+            f"exit     {self.remote}",
+            f"try      {line}",
+            f"browser  SOCKS v5 host {self.host}, port {port}; with 'Proxy DNS' where it is asked",
+        ]
+        print("\n".join(lines), flush=True)
+
+
+# ---- both ----
+
+
+async def _wait_for_network(client: Client, url: str) -> None:
+    """Wait until others can reach us; say so if it takes long."""
+    import trio
+
+    with trio.move_on_after(PATIENCE):
+        await client.wait_registered()
+        return
+    print(f"no network yet: {await _fault(client, url)}; trying on", file=sys.stderr)
+    await client.wait_registered()
+    print("on the network now", file=sys.stderr)
+
+
+async def _fault(client: Client, url: str) -> str:
+    import trio
+
+    from dmsg_trio.discovery import HttpDiscovery
+
+    if client.sessions:
+        return f"{url} took no entry of ours"
+    async with HttpDiscovery(url) as discovery:
+        try:
+            with trio.fail_after(PATIENCE):
+                if await discovery.available_servers():
+                    return f"no server that {url} names answers"
+                return f"{url}: no server is registered there"
+        except DiscoveryError as error:
+            return one_line(str(error))
+        except trio.TooSlowError:
+            return f"{url}: no answer"
