@@ -128,8 +128,16 @@ def _held() -> Answer:
 
 
 def children_of(pid: int) -> list[int]:
-    """Say which processes a process has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Say which processes a process has started for others, and not to be its guardian."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if not _is_guardian(child)]
+
+
+def _is_guardian(pid: str) -> bool:
+    try:
+        return b"_guardian.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 # ---- who uses it ----

@@ -61,14 +61,31 @@ class PtyHost:
 
     # ---- what is left of it ----
 
-    def children(self) -> list[int]:
-        """The processes that it started and that have not been reaped."""
+    def everybody(self) -> list[int]:
+        """The processes that it started, and that have not been reaped."""
         task = Path(f"/proc/{self.process.pid}/task")
         pids = " ".join((each / "children").read_text() for each in task.iterdir())
         return [int(pid) for pid in pids.split()]
 
+    def children(self) -> list[int]:
+        """Those of them that it started for others."""
+        return [pid for pid in self.everybody() if not is_guardian(pid)]
+
+    def guardian(self) -> int:
+        """The process that ends the others when this one cannot."""
+        (pid,) = [pid for pid in self.everybody() if is_guardian(pid)]
+        return pid
+
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+def is_guardian(pid: int) -> bool:
+    """Tell a guardian from what a host runs for others."""
+    try:
+        return b"/_guardian.py\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 def write_private(path: Path, settings: dict[str, object]) -> None:

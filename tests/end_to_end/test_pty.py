@@ -186,23 +186,6 @@ async def test_nothing_is_left_of_clients_that_come_and_die(tmp_path: Path) -> N
     assert "Traceback" not in (host.folder / "log").read_text()
 
 
-async def test_what_a_host_that_is_killed_leaves(tmp_path: Path) -> None:
-    """Terminals are closed, and their commands hear that; pipes end, and are read to their end."""
-    with pty_host(tmp_path / "host") as host:
-        pids = []
-        for terminal in "-t", "-T":
-            async with cli_running(
-                *host.local, terminal, "--", "sh", "-c", "echo $$; exec cat", stdin=-1
-            ) as process:
-                assert process.stdout is not None
-                with trio.fail_after(PATIENCE):
-                    pids.append(int(await line_of(process.stdout)))
-                process.kill()
-        host.process.kill()
-        for pid in pids:
-            assert await is_gone(pid)
-
-
 async def test_a_host_that_is_ended_tells_who_is_attached_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:

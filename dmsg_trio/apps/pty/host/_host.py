@@ -25,7 +25,13 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.resettable import ResettableStream
 from dmsg_trio._wire import file_copy, forward, pty, shell
 from dmsg_trio._wire.pty import WindowSize
-from dmsg_trio.apps.pty._requests import PtyRequestError, accept, receive_request_untrusted, refuse
+from dmsg_trio.apps.pty._requests import (
+    PtyRequestError,
+    accept,
+    accept_as_asked,
+    receive_request_untrusted,
+    refuse,
+)
 from dmsg_trio.apps.pty._routes import CONNECT_URI
 from dmsg_trio.apps.pty.copy import CopyError, serve_files
 from dmsg_trio.apps.pty.process import (
@@ -34,6 +40,7 @@ from dmsg_trio.apps.pty.process import (
     PipedProcess,
     StartError,
     login_environment,
+    open_guardian,
     open_process_on_pipes,
 )
 from dmsg_trio.client import Client, DmsgStream
@@ -90,6 +97,7 @@ class PtyHost:
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve both doors until cancelled, or until `drain` has had its way."""
         async with (
+            open_guardian(),
             open_local_listeners(self._options) as local,
             self._client.listen(self._options.port) as remote,
             trio.open_nursery() as nursery,
@@ -175,7 +183,7 @@ class PtyHost:
                     with self._shells.place_for(owner):
                         await self._serve_files(stream, owner, source)
                 case forward.FORWARD_URI:
-                    await accept(stream)
+                    stream = await accept_as_asked(stream, request)
                     command = ("(forward)",)
                     with self._audit.session(key=owner, source=source, command=command) as audited:
                         await self._forwards.serve(stream, owner, audited)
@@ -185,7 +193,7 @@ class PtyHost:
                 case pty.PROXY_URI if owner is None:
                     await serve_proxy(stream, partial(self._dial, request.address()))
                 case path if path == CONNECT_URI and owner is None:
-                    await serve_connection(stream, partial(self._dial, request.address()))
+                    await serve_connection(stream, partial(self._dial, request.address()), request)
                 case path:
                     raise PtyRequestError(f"there is no service {path!r} here")
         except (PtyRequestError, TooManySessionsError, StartError) as error:

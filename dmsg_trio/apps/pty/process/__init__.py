@@ -1,7 +1,8 @@
 """Commands that a host runs for others: on a terminal or on pipes, with nothing left behind."""
 
-from ._child import GRACE
 from ._command import Account, Command, Exit, StartError, login_environment
+from ._guardian import GRACE
+from ._guarding import open_guardian
 from ._pipes import LINGER, OutputKind, PipedProcess, open_process_on_pipes
 from ._terminal import TerminalProcess, open_process_on_terminal
 
@@ -16,6 +17,7 @@ __all__ = [
     "StartError",
     "TerminalProcess",
     "login_environment",
+    "open_guardian",
     "open_process_on_pipes",
     "open_process_on_terminal",
 ]

@@ -2,6 +2,7 @@
 
 A child leads a session of its own, and stays unreaped until nothing of that session is left: as
 long as it is a zombie at least, its number is no one else's, and signals to it hit no stranger.
+A guardian, if there is one, knows of it before it runs, and ends it when this process cannot.
 What has left the session (``setsid``: a daemon) is on its own. So is, unless this process is root,
 what has become another user's; closing the terminal tells it to end all the same.
 """
@@ -13,26 +14,21 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
 
 import trio
 
 from ._command import Command, Exit
+from ._guardian import GRACE, KILL_TIMEOUT, LONGEST_PAUSE, SHORTEST_PAUSE, signal_groups
+from ._guarding import guarding
 from ._starting import become, limit_of_starts, spawn_helper
 from ._system import (
     exit_of,
     groups_of_session,
     is_somebody_left,
-    signal_groups,
     wait_for_exit,
 )
 
 logger = logging.getLogger(__name__)
-
-GRACE: Final = 5  # seconds between being hung up and being killed
-KILL_TIMEOUT: Final = 5  # seconds in which the killed are gone, unless the system holds them
-SHORTEST_PAUSE: Final = 0.002  # seconds between two looks at a session, doubled each time
-LONGEST_PAUSE: Final = 0.1
 
 
 @asynccontextmanager
@@ -64,6 +60,7 @@ class Child:
         self._exit: Exit | None = None
         self._is_reaped = False
         self._groups = {process.pid}  # that are known to be of the session
+        self._guarded = guarding(process.pid)
         self._waiting = trio.Lock()
         self._ending = trio.Lock()
 
@@ -85,6 +82,7 @@ class Child:
     def add_group(self, group: int) -> None:
         """Know one more group of the session: elsewhere than on Linux nobody else tells."""
         self._groups.add(group)
+        self._guarded.add_group(group)
 
     # ---- the session ----
 
@@ -123,5 +121,6 @@ class Child:
         signal_groups(groups_of_session(self.pid, self._groups), number)
 
     def _reap(self) -> None:
+        self._guarded.end()  # before anybody else can have its number
         if self._process.poll() is not None:
             self._is_reaped = True

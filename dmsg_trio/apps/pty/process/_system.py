@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Set
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import trio
 
 if sys.platform == "linux":
+    from ._guardian import is_alive, members
 
     async def wait_for_exit(pid: int) -> None:
         """Wait until a child is a zombie; one task at a time for each."""
@@ -38,7 +38,7 @@ if sys.platform == "linux":
         """Find the process groups of a session, by a look at all processes."""
         groups = {session} | known
         with suppress(OSError):  # no descriptor is free for the look: see below
-            for pid in _members(session):
+            for pid, _ in members({session}):
                 with suppress(ProcessLookupError):
                     groups.add(os.getpgid(pid))
         return groups
@@ -46,27 +46,14 @@ if sys.platform == "linux":
     def is_somebody_left(session: int, known: Set[int]) -> bool:
         """Say if anybody but its leader lives in a session."""
         try:
-            return any(_is_alive(pid) for pid in _members(session) if pid != session)
+            return any(is_alive(pid) for pid, _ in members({session}) if pid != session)
         except OSError:  # no descriptor is free for the look: then look again
             return True
 
-    def _members(session: int) -> Iterator[int]:
-        # Zombies included. A look costs about a microsecond for each process of the machine.
-        for name in os.listdir("/proc"):
-            if name.isdecimal():
-                with suppress(ProcessLookupError, PermissionError):
-                    if os.getsid(int(name)) == session:
-                        yield int(name)
-
-    def _is_alive(pid: int) -> bool:
-        try:
-            status = Path(f"/proc/{pid}/stat").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return status.rpartition(b") ")[2][:1] not in b"ZX"  # a name may hold parentheses
-
 else:
     import select
+
+    from ._guardian import has_members
 
     async def wait_for_exit(pid: int) -> None:
         """Wait until a child is a zombie; one task at a time for each."""
@@ -101,19 +88,4 @@ else:
 
     def is_somebody_left(session: int, known: Set[int]) -> bool:
         """Say if anybody lives in the groups that are known."""
-        return any(_has_members(group) for group in groups_of_session(session, known))
-
-    def _has_members(group: int) -> bool:
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):  # the latter, too, of zombies alone
-            return False
-        return True
-
-
-def signal_groups(groups: Iterable[int], number: int) -> None:
-    """Signal process groups; those that are gone or another user's are passed over."""
-    for group in groups:
-        if group > 1:  # to 0 and -1 it would go to our own group, or to everybody
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, number)
+        return any(has_members(group) for group in groups_of_session(session, known))
