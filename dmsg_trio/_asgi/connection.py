@@ -111,11 +111,10 @@ class Connection:
     async def _receive(self) -> bytes | bytearray:
         self._receives = True
         self._renew()
-        try:
-            return await self._stream.receive_some(RECEIVE_SIZE)
-        finally:
-            self._receives = False
-            self._renew()
+        data = await self._stream.receive_some(RECEIVE_SIZE)
+        self._receives = False
+        self._renew()
+        return data
 
     def _renew(self) -> None:
         self._reading.deadline = self._deadline()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
-from hypercorn.typing import LifespanState
+from hypercorn.typing import ASGISendEvent, LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 from starlette.types import ASGIApp
 
@@ -27,43 +27,60 @@ async def open_lifespan(app: ASGIApp) -> AsyncIterator[LifespanState]:
 
     Apps that know nothing of lifespans have none. `DmsgError` says that the app could not start.
     """
-    config = Config()
-    config.errorlog = logger
-    lifespan = Lifespan(App(app), config, LifespanState({}))
-    faults: list[str] = []
-
-    async def live() -> None:
-        try:
-            await lifespan.handle_lifespan()
-        except* LifespanFailureError as group:
-            faults.append(_first_of(group))
-
+    life = _Life(app)
     async with open_service_nursery() as nursery:
-        nursery.start_soon(live)
+        nursery.start_soon(life.live)
         try:
-            with suppress(trio.ClosedResourceError):  # it had ended by then
-                await lifespan.wait_for_startup()
+            await life.start_up()
+            try:
+                yield life.state
+            finally:
+                await life.shut_down()
+        finally:
+            life.scope.cancel()
+
+
+class _Life(Lifespan):
+    """The one call of an app that lasts as long as it is served."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = Config()
+        config.errorlog = logger
+        super().__init__(App(app), config, LifespanState({}))
+        self._fault: str | None = None
+        # Who serves may be cancelled: then the app still has answers to give, and to shut down.
+        self.scope = trio.CancelScope(shield=True)
+
+    async def live(self) -> None:
+        with self.scope:
+            try:
+                await self.handle_lifespan()
+            except* LifespanFailureError:
+                pass  # noted already
+
+    async def asgi_send(self, message: ASGISendEvent) -> None:
+        if message["type"] in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
+            lines = str(message.get("message") or "it does not say why").splitlines()
+            self._fault = lines[-1]
+        await super().asgi_send(message)
+
+    async def start_up(self) -> None:
+        """Wait until the app is ready; `DmsgError` if it will not be."""
+        try:
+            with suppress(trio.ClosedResourceError):  # the call had ended by then
+                await self.wait_for_startup()
         except LifespanTimeoutError as error:
             raise DmsgError(f"the app did not start: {error}") from error
-        if faults:
-            raise DmsgError(f"the app did not start: {faults[0]}")
-        try:
-            yield lifespan.state
-        finally:
-            with trio.CancelScope(shield=True):
-                await _shut_down(lifespan)
-        if faults:
-            logger.error("the app did not shut down well: %s", faults[0])
+        if self._fault:
+            raise DmsgError(f"the app did not start: {self._fault}")
 
-
-async def _shut_down(lifespan: Lifespan) -> None:
-    try:
-        with suppress(trio.ClosedResourceError):
-            await lifespan.wait_for_shutdown()
-    except LifespanTimeoutError:
-        logger.exception("the app did not shut down in time")
-
-
-def _first_of(group: BaseExceptionGroup[LifespanFailureError]) -> str:
-    first = group.exceptions[0]
-    return _first_of(first) if isinstance(first, BaseExceptionGroup) else str(first)
+    async def shut_down(self) -> None:
+        """Wait until the app has put all away; cancelled or not."""
+        with trio.CancelScope(shield=True):
+            try:
+                with suppress(trio.ClosedResourceError):
+                    await self.wait_for_shutdown()
+            except LifespanTimeoutError:
+                logger.exception("the app did not shut down in time")
+        if self._fault:
+            logger.error("the app did not shut down well: %s", self._fault)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import httpx
 import trio
@@ -91,7 +90,7 @@ class Ends:
     server: Client
     client: Client
     site: Site
-    nursery: trio.Nursery
+    stop: Callable[[], None]  # of the server
 
     def http(self, **options: object) -> httpx.AsyncClient:
         """An HTTP client over dmsg, to be entered."""
@@ -109,5 +108,12 @@ async def ends(*, allow: Allow | None = None, app: ASGIApp | None = None) -> Asy
         network.client() as client,
         open_service_nursery() as nursery,
     ):
-        await nursery.start(partial(serve_asgi, app or site.asgi(), server, 80, allow=allow))
-        yield Ends(server, client, site, nursery)
+        scope = trio.CancelScope()
+
+        async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+            with scope:
+                served = app or site.asgi()
+                await serve_asgi(served, server, 80, allow=allow, task_status=task_status)
+
+        await nursery.start(serve)
+        yield Ends(server, client, site, scope.cancel)
