@@ -51,7 +51,7 @@ async def _have_shell(
         async with open_shell(SIZE) as remote:
             await socket.send("[dmsgpty-ui] Status: Opening pty...\r")
             url = request.headers.get("host", "") + request.path
-            await socket.send(f"PTY-HOST : {label}\n\rUI-URL   : (HTTP/1.1) {url}\n\r")
+            await socket.send(f"\n\rPTY-HOST : {label}\n\rUI-URL   : (HTTP/1.1) {url}\n\r")
             await remote.send_input(_first_line(request).encode())
             async with open_service_nursery() as nursery:
                 nursery.start_soon(_carry_keys, socket, remote)
