@@ -137,6 +137,23 @@ async def test_tabs_have_shells_of_their_own_that_end_with_them(
         await other.see("^still second")
 
 
+async def test_the_browser_asks_before_a_page_leaves_its_shell(
+    host: LocalHost, browser: Browser
+) -> None:
+    async with running_ui(host.open_shell) as ui:
+        tab = await browser.new_tab(ui.url)
+        await tab.see(PROMPT)
+        await tab.type("name=kept\n")
+        await tab.reload_and_be_asked(leave=False)
+        await tab.type("echo $name\n")
+        await tab.see("^kept")
+        await tab.reload_and_be_asked(leave=True)
+        await gone(host.pids[0])
+        await tab.see(PROMPT)
+        await tab.type("echo new$name\n")
+        await tab.see("^new *$")
+
+
 async def test_a_link_lets_one_browser_in_and_its_other_tabs(
     host: LocalHost, browser: Browser
 ) -> None:

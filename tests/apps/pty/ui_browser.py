@@ -42,6 +42,13 @@ class Browser:
         self._outgoing = send_channel
         self._waiting: dict[int, tuple[trio.Event, list[msgspec.Raw]]] = {}
         self._count = 0
+        self._asked = trio.Event()
+
+    async def asked(self) -> None:
+        """Wait until a page has the browser ask something."""
+        with trio.fail_after(PATIENCE):
+            await self._asked.wait()
+        self._asked = trio.Event()
 
     async def call(self, method: str, session: str = "", **params: object) -> msgspec.Raw:
         """Call a method and wait for its result."""
@@ -64,6 +71,8 @@ class Browser:
             assert message.error is None, bytes(message.error)
             results.append(message.result)
             answered.set()
+        if message.method == "Page.javascriptDialogOpening":
+            self._asked.set()
 
     async def new_tab(self, url: str, *, width: int = 900, height: int = 560) -> Tab:
         """Open a page in a tab of its own."""
@@ -82,6 +91,7 @@ class Browser:
 
 class _Message(msgspec.Struct):
     id: int = 0
+    method: str = ""
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: msgspec.Raw | None = None
 
@@ -207,6 +217,15 @@ class Tab:
                     button="left",
                     clickCount=count,
                 )
+
+    async def reload_and_be_asked(self, *, leave: bool) -> None:
+        """Reload the page, and answer what the browser asks before it does."""
+        await self._wait_for(
+            lambda: self.evaluate("navigator.userActivation.hasBeenActive"), "true"
+        )
+        await self.evaluate("setTimeout(() => location.reload())")
+        await self._browser.asked()
+        await self.call("Page.handleJavaScriptDialog", accept=leave)
 
     async def set_size(self, width: int, height: int) -> None:
         await self.call(

@@ -349,6 +349,9 @@ window.addEventListener("hashchange", () => {
   }
 });
 
+// Ctrl+W deletes a word in a shell, and closes tabs in a browser, which pages cannot prevent: it asks.
+window.addEventListener("beforeunload", (event) => phase === "attached" && event.preventDefault());
+
 // Whoever closes a tab is done with its shell; a network that is gone says nothing of the kind.
 window.addEventListener("pagehide", () => {
   phase = "over";
