@@ -158,7 +158,9 @@ class Terminal:
     """The near end of a CLI."""
 
     def __init__(self, file: int) -> None:
+        os.set_blocking(file, False)
         self._file = file
+        self._buffer = memoryview(bytearray(1 << 16))
 
     def type(self, data: bytes) -> None:
         os.write(self._file, data)
@@ -167,22 +169,27 @@ class Terminal:
         """Read until ``mark`` comes."""
         tail = b""
         while mark not in tail:
-            tail = tail[-len(mark) :] + self._read()
+            tail = tail[-len(mark) :] + bytes(self._read())
 
     def take(self, size: int) -> None:
         """Read so many bytes."""
         while size > 0:
             size -= len(self._read())
 
-    def _read(self) -> bytes:
-        if not select.select([self._file], [], [], GIVEN_UP_AFTER)[0]:
-            raise RuntimeError("nothing comes any more")
-        try:
-            return os.read(self._file, 1 << 16)
-        except OSError as error:
-            if error.errno == errno.EIO:
-                raise RuntimeError("the CLI ended") from error
-            raise
+    def _read(self) -> memoryview:
+        while True:
+            try:
+                # At once, as a terminal in C would: to ask first takes a fifth of the time.
+                count = os.readv(self._file, [self._buffer])
+            except BlockingIOError:
+                if not select.select([self._file], [], [], GIVEN_UP_AFTER)[0]:
+                    raise RuntimeError("nothing comes any more") from None
+            except OSError as error:
+                if error.errno == errno.EIO:
+                    raise RuntimeError("the CLI ended") from error
+                raise
+            else:
+                return self._buffer[:count]
 
 
 @contextmanager
@@ -241,13 +248,14 @@ def keys(scene: Scene) -> list[Figure]:
 
 def output(scene: Scene) -> list[Figure]:
     """Print a large file on a terminal."""
-    path = scene.scratch / "output"
-    size = max(scene.scale.output, scene.scale.their_output)
-    path.write_bytes(os.urandom(MB) * (size // MB))
+    sizes = {OURS: scene.scale.output, ALL_REFERENCE: scene.scale.their_output}
+    paths = {subject: scene.scratch / f"output-{size}" for subject, size in sizes.items()}
+    for subject, path in paths.items():
+        path.write_bytes(os.urandom(MB) * (sizes[subject] // MB))
 
     def run(subject: str) -> Sample:
-        size = scene.scale.output if subject == OURS else scene.scale.their_output
-        script = f"stty raw -echo; echo ready; read x; exec head -c {size} {path}"
+        size = sizes[subject]
+        script = f"stty raw -echo; echo ready; read x; exec cat {paths[subject]}"
         with shell_on(scene, subject, script) as terminal:
             terminal.wait_for(b"ready\n")
             began = time.perf_counter()
