@@ -12,7 +12,6 @@ It prints its address, 02…:80. A third terminal reads the page::
 """
 
 import argparse
-from functools import partial
 
 import trio
 from starlette.applications import Starlette
@@ -21,18 +20,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import dmsg_trio
-from dmsg_trio._asgi import serve_app
+from dmsg_trio.http import serve_asgi
 
 
 async def page(request: Request) -> PlainTextResponse:
     """Answer; the client's host is its key, and proven."""
     key = request.client.host if request.client else "nobody"
     return PlainTextResponse(f"You are {key}\n")
-
-
-def address_of(stream: dmsg_trio.DmsgStream) -> tuple[str, int]:
-    """Tell the application who is at the far end of a stream."""
-    return str(stream.remote.pk), stream.remote.port
 
 
 async def main(discovery: str, port: int) -> None:
@@ -42,9 +36,8 @@ async def main(discovery: str, port: int) -> None:
         dmsg_trio.open_client(discovery=discovery) as client,
         trio.open_nursery() as nursery,
     ):
-        listener = client.listen(port)
-        await nursery.start(partial(serve_app, app, listener, client_address=address_of))
-        print(listener.address, flush=True)
+        await nursery.start(serve_asgi, app, client, port)
+        print(f"{client.pk}:{port}", flush=True)
 
 
 if __name__ == "__main__":

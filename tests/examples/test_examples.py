@@ -113,6 +113,20 @@ async def test_http_page() -> None:
     assert re.search(rb"\nYou are 0[23][0-9a-f]{64}\n", done.out)
 
 
+async def test_http_client() -> None:
+    async with network() as up:
+        said = await example(
+            "http_client.py", "--discovery", up.ready.discovery, f"dmsg://{up.ready.http}/"
+        )
+    assert "It works" in said
+
+
+async def test_asgi_app() -> None:
+    async with network() as up, running("asgi_app.py", discovery=up.ready.discovery) as server:
+        said = await example("http_client.py", "--discovery", up.ready.discovery, server.address)
+        assert re.fullmatch(r"You are 0[23][0-9a-f]{64}\n", said)
+
+
 async def test_own_network() -> None:
     said = (await example("own_network.py")).splitlines()
     first = re.fullmatch(r"through ([0-9a-f]{8}) came first", said[0])

@@ -29,7 +29,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         getattr(dmsg_trio, "nonsense")  # noqa: B009 - it is not there for mypy either
 
 
-@pytest.mark.parametrize("package", ["client", "discovery", "server", "testing"])
+@pytest.mark.parametrize("package", ["client", "discovery", "http", "server", "testing"])
 def test_all_of_a_public_package_is_there(package: str) -> None:
     module = import_module(f"dmsg_trio.{package}")
     for name in module.__all__:
