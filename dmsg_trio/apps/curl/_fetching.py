@@ -1,0 +1,321 @@
+"""A transfer: asked, received, gone on with where it broke off, and begun anew where it must be.
+
+One try is one question, or several that ask for parts. What arrived stays with the receiver, so the
+next try asks for the rest, on the condition that it is the rest of the same version.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import httpx
+import trio
+
+from dmsg_trio._net.nurseries import open_service_nursery
+
+from ._asking import Asking
+from ._codes import ExitCode, TransferError, place
+from ._intake import Intake
+from ._orders import OnError, Order, Report, Watcher
+from ._pace import Pace
+from ._parts import Span
+from ._receivers import FileReceiver, Receiver, StreamReceiver, ToFile, ToStream
+from ._versions import Version, moment, part_of, total_of_unsatisfiable
+
+FIRST_PART: Final = 4 * 1024 * 1024  # asked for to learn whether more streams are of use
+SHORTEST_PART: Final = 4 * 1024 * 1024
+LONGEST_PART: Final = 256 * 1024 * 1024
+
+
+class _Changed(Exception):
+    """What is at the URL is not, or not surely, what the receiver has a part of."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
+
+class Transfer:
+    """Carries out one order; `run` does it, and the report says how it went."""
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        order: Order,
+        output: ToStream | ToFile,
+        watcher: Watcher,
+    ) -> None:
+        self.report = Report(order.url, order.url, order.method)
+        self._order = order
+        self._output = output
+        self._watcher = watcher
+        self._asking = Asking(transport, order, watcher, self.report)
+        self._intake = Intake(self._asking, order, watcher)
+        self._receiver: Receiver | None = None
+        self._tries_left = order.retries.times
+
+    async def run(self) -> Report:
+        """Try until it is done, or until there is no hope; errors are in the report."""
+        self.report.began = trio.current_time()
+        try:
+            await self._try_and_try()
+        except TransferError as error:
+            self.report.error = error
+        finally:
+            if self._receiver is not None and (kept := self._receiver.leave()):
+                self._watcher.note(f"{kept}; -C - goes on with them")
+            self.report.ended = trio.current_time() - self.report.began
+        return self.report
+
+    async def _try_and_try(self) -> None:
+        retries = self._order.retries
+        while True:
+            self.report.tries += 1
+            try:
+                await self._try()
+            except TransferError as error:
+                pause = retries.pause(self.report.tries, error)
+                until = trio.current_time() + pause - self.report.began
+                is_late = retries.within and until > retries.within
+                body = self._order.body
+                is_spent = body is not None and not body.is_repeatable and self.report.uploaded
+                may_pass = error.may_pass or retries.whatever
+                if not self._tries_left or not may_pass or is_late or is_spent:
+                    raise
+                self._watcher.tries_again(error, pause, self._tries_left)
+                self._tries_left -= 1
+                await trio.sleep(pause)
+            else:
+                return
+
+    async def _try(self) -> None:
+        order = self._order
+        self._asking.pace = Pace(order.rate, order.stall)
+        failures: list[TransferError] = []
+        with trio.move_on_after(order.max_time or math.inf) as limit:
+            try:
+                async with open_service_nursery() as nursery:
+                    if order.stall:
+                        nursery.start_soon(self._asking.pace.watch, place(order.url))
+                    await self._fetch()
+            except* TransferError as group:
+                failures += leaves(group)
+        if failures:
+            raise failures[0]
+        if limit.cancelled_caught:
+            reason = f"{self._doing}: not done within {order.max_time:g} s"
+            raise TransferError(ExitCode.TIMEOUT, f"{reason}, {self.report.downloaded} bytes in")
+
+    @property
+    def _doing(self) -> str:
+        where = place(self.report.url)
+        if self.report.response is None:
+            return f"{'asking' if self.report.connects else 'dialing'} {where}"
+        return f"receiving from {where}"
+
+    # ---- one try ----
+
+    async def _fetch(self) -> None:
+        receiver = self._open_early()
+        try:
+            if isinstance(receiver, FileReceiver) and len(receiver.have) > 1:
+                await self._fetch_parts(receiver)
+            elif receiver is not None and receiver.have:
+                await self._fetch_rest(receiver)
+            elif not await self._has_all_already(receiver):
+                await self._fetch_anew()
+        except _Changed as change:
+            self._watcher.note("what is there now is of another version: starting over")
+            change.receiver.begin(self._order.url, Version())
+            await self._fetch_anew()
+
+    def _open_early(self) -> Receiver | None:
+        """Open the file before anything is asked, where another run may have left a part of it."""
+        output = self._output
+        if self._receiver is not None or not isinstance(output, ToFile):
+            return self._receiver
+        if (output.goes_on or output.from_byte) and self._order.is_plain_get:
+            self._receiver = output.open(self._order.url)
+            self.report.filename = getattr(self._receiver, "name", "")
+        return self._receiver
+
+    async def _has_all_already(self, receiver: Receiver | None) -> bool:
+        """Ask, where a file is to be gone on with that is none of our parts, if it is complete."""
+        if not isinstance(receiver, FileReceiver) or receiver.version.validator:
+            return False
+        try:
+            found = receiver.part.target.stat()
+        except FileNotFoundError:
+            return False
+        async with self._asking.answer(("Range", f"bytes={found.st_size}-")) as response:
+            changed = moment(response.headers.get("last-modified", ""))
+            is_newer = changed is not None and changed.timestamp() > found.st_mtime
+            is_complete = total_of_unsatisfiable(response) == found.st_size and not is_newer
+        if is_complete and response.status_code == 416:
+            self._watcher.note(f"{receiver.name} is complete already")
+            return True
+        return False
+
+    async def _fetch_anew(self) -> None:
+        is_file = isinstance(self._output, ToFile)
+        if is_file and self._order.streams > 1 and self._order.is_plain_get:
+            await self._fetch_in_streams()
+        else:
+            await self._fetch_whole()
+
+    async def _fetch_whole(self) -> None:
+        span = self._order.span
+        async with self._asking.answer(*([("Range", f"bytes={span}")] if span else [])) as response:
+            await self._take_answer(response)
+
+    async def _take_answer(self, response: httpx.Response) -> None:
+        """Take an answer that begins with the beginning."""
+        self._intake.check_status(response, may_try_again=self._tries_left > 0)
+        receiver = self._receiver_for(response)
+        order = self._order
+        is_pure = order.is_plain_get and response.status_code == 200 and not order.shows_heads
+        receiver.begin(order.url, Version.of(response) if is_pure else Version())
+        heads = self._asking.heads if order.shows_heads else b""
+        if heads:
+            await receiver.write(heads, 0)
+        await self._intake.take(response, receiver, len(heads))
+        self._finish(receiver, response)
+
+    def _receiver_for(self, response: httpx.Response) -> Receiver:
+        if self._receiver is not None:
+            return self._receiver
+        if isinstance(self._output, ToStream):
+            self._receiver = StreamReceiver(self._output.write)
+        else:
+            self._receiver = self._output.open(self._order.url, response)
+            self.report.filename = getattr(self._receiver, "name", "")
+        return self._receiver
+
+    def _finish(self, receiver: Receiver, response: httpx.Response) -> None:
+        receiver.finish(response)
+        if response.status_code >= 400 and self._order.on_error is OnError.FAIL_WITH_BODY:
+            raise self._intake.refused(response)
+
+    # ---- going on ----
+
+    async def _fetch_rest(self, receiver: Receiver) -> None:
+        """Ask for what is missing at the end."""
+        version, at = receiver.version, receiver.have[-1][1]
+        condition = [("If-Range", version.validator)] if version.validator else []
+        async with self._asking.answer(("Range", f"bytes={at}-"), *condition) as response:
+            part = part_of(response)
+            if part is not None:
+                is_same = not version.validator or Version.of(response).is_same(version)
+                if not is_same or part.start != at:
+                    raise _Changed(receiver)
+                await self._intake.take(response, receiver, at)
+                self._check_complete(receiver)
+                self._finish(receiver, response)
+            elif response.status_code == 200 and version.validator:
+                self._watcher.note("it has changed: starting over")
+                await self._take_answer(response)
+            elif response.status_code == 416:
+                if not self._is_complete(response, receiver, at):
+                    raise _Changed(receiver)
+                self._finish(receiver, response)
+            elif response.status_code >= 400:
+                raise self._intake.refused(response)
+            else:
+                reason = f"{place(self.report.url)} cannot go on at byte {at}"
+                raise TransferError(ExitCode.RANGE_ERROR, reason)
+
+    def _is_complete(self, response: httpx.Response, receiver: Receiver, at: int) -> bool:
+        etag = response.headers.get("etag", receiver.version.etag)
+        is_same = etag == receiver.version.etag
+        total = total_of_unsatisfiable(response)
+        if not receiver.version.validator:  # the user said where to go on
+            return total == at
+        return is_same and at == receiver.version.total and total in (at, None)
+
+    def _check_complete(self, receiver: Receiver) -> None:
+        total = receiver.version.total
+        if total is not None and receiver.have != [(0, total)]:
+            raise self._intake.cut_off(sum(stop - start for start, stop in receiver.have), total)
+
+    # ---- several streams ----
+
+    async def _fetch_in_streams(self) -> None:
+        """Ask for the first part; if that is granted, for the others side by side."""
+        receiver: Receiver | None = None
+        async with self._asking.answer(("Range", f"bytes=0-{FIRST_PART - 1}")) as response:
+            part, version = part_of(response), Version.of(response)
+            if part is None and response.status_code != 416:
+                await self._take_answer(response)
+                return
+            if part is not None and part.start == 0 and version.validator and version.total:
+                receiver = self._receiver_for(response)
+                receiver.begin(self._order.url, version)
+                await self._take_first_part(response, receiver, version.total)
+        if isinstance(receiver, FileReceiver):
+            await self._fetch_parts(receiver)
+        elif receiver is not None:
+            await self._fetch_rest(receiver)
+        else:  # an empty file, or nothing that tells versions apart
+            await self._fetch_whole()
+
+    async def _take_first_part(
+        self, response: httpx.Response, receiver: Receiver, total: int
+    ) -> None:
+        await self._intake.take(response, receiver, 0)
+        self._watcher.body_begins(receiver.have[-1][1], total)
+
+    async def _fetch_parts(self, receiver: FileReceiver) -> None:
+        waiting = cut(receiver.missing(), self._order.streams)
+
+        async def fetch_some() -> None:
+            while waiting:
+                await self._fetch_part(receiver, waiting.pop(0))
+
+        failures: list[TransferError] = []
+        has_changed = False
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(self._order.streams, len(waiting))):
+                    nursery.start_soon(fetch_some)
+        except* _Changed:
+            has_changed = True
+        except* TransferError as group:
+            failures += leaves(group)
+        if has_changed:
+            raise _Changed(receiver)
+        if failures:
+            raise failures[0]
+        self._check_complete(receiver)
+        if self.report.response is not None:
+            self._finish(receiver, self.report.response)
+
+    async def _fetch_part(self, receiver: FileReceiver, span: Span) -> None:
+        start, stop = span
+        question = ("Range", f"bytes={start}-{stop - 1}"), ("If-Range", receiver.version.validator)
+        async with self._asking.answer(*question) as response:
+            if response.status_code >= 400 and response.status_code != 416:
+                raise self._intake.refused(response)
+            part, version = part_of(response), Version.of(response)
+            if part is None or not version.is_same(receiver.version):
+                raise _Changed(receiver)
+            if (part.start, part.stop) != span:
+                reason = f"{place(self.report.url)} sends another range than {start}-{stop - 1}"
+                raise TransferError(ExitCode.RANGE_ERROR, reason)
+            await self._intake.take(response, receiver, start)
+
+
+def cut(missing: list[Span], streams: int) -> list[Span]:
+    """Cut what is missing into parts for so many streams."""
+    size = sum(stop - start for start, stop in missing)
+    piece = min(LONGEST_PART, max(SHORTEST_PART, math.ceil(size / max(1, streams))))
+    return [
+        (at, min(at + piece, stop)) for start, stop in missing for at in range(start, stop, piece)
+    ]
+
+
+def leaves(group: BaseExceptionGroup[TransferError]) -> list[TransferError]:
+    """Take the errors out of their groups."""
+    found: list[TransferError] = []
+    for error in group.exceptions:
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -1,0 +1,96 @@
+"""A large file over several streams: the same file, or one stream where that is not safe."""
+
+import random
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dmsg_trio.apps.curl import ExitCode, Retries, ToFile, _fetching
+from dmsg_trio.apps.curl._fetching import cut
+from tests.apps.curl.sites import Collected, Site, code, names, transfer
+
+CONTENT = random.Random(1).randbytes(95_123)
+NEW = random.Random(2).randbytes(95_123)
+FIRST = 10_000
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fetching, "FIRST_PART", FIRST)
+    monkeypatch.setattr(_fetching, "SHORTEST_PART", 5_000)
+
+
+async def test_the_parts_make_the_file(tmp_path: Path) -> None:
+    site = Site(CONTENT)
+    report = await transfer(site, ToFile(path=tmp_path / "it"), streams=4)
+    assert (code(report), report.downloaded) == (0, len(CONTENT))
+    assert (tmp_path / "it").read_bytes() == CONTENT
+    assert len(site.asked) == 5
+    assert site.ranges[0] == f"bytes=0-{FIRST - 1}"
+    assert all(each.headers["if-range"] == '"one"' for each in site.asked[1:])
+    assert names(tmp_path) == ["it"]
+
+
+@pytest.mark.parametrize("size", [0, 1, FIRST - 1, FIRST, FIRST + 1])
+async def test_any_size_arrives(tmp_path: Path, size: int) -> None:
+    report = await transfer(Site(CONTENT[:size]), ToFile(path=tmp_path / "it"), streams=4)
+    assert code(report) == 0
+    assert (tmp_path / "it").read_bytes() == CONTENT[:size]
+
+
+@pytest.mark.parametrize(
+    "site",
+    [Site(CONTENT, etag=""), Site(CONTENT, takes_ranges=False), Site(CONTENT, etag='W/"one"')],
+    ids=["no version", "no ranges", "weak version"],
+)
+async def test_where_parts_are_not_safe_one_stream_is_enough(tmp_path: Path, site: Site) -> None:
+    assert code(await transfer(site, ToFile(path=tmp_path / "it"), streams=4)) == 0
+    assert (tmp_path / "it").read_bytes() == CONTENT
+    assert len(site.asked) <= 2
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+async def test_a_change_between_two_parts_begins_anew(tmp_path: Path, heeds: bool) -> None:
+    site = Site(CONTENT, heeds_if_range=heeds)
+
+    def change(_: httpx.Request) -> None:
+        if len(site.asked) == 3:
+            site.content, site.etag = NEW, '"two"'
+
+    site.answer = change
+    report = await transfer(site, ToFile(path=tmp_path / "it"), streams=4)
+    assert code(report) == 0
+    assert (tmp_path / "it").read_bytes() == NEW
+
+
+async def test_what_broke_off_at_several_ends_goes_on_there(tmp_path: Path) -> None:
+    site = Site(CONTENT, breaks_after=[-1, 3000, 4000, 5000, 6000])
+    output = ToFile(path=tmp_path / "it", goes_on=True)
+    report = await transfer(site, output, streams=4)
+    assert code(report) == ExitCode.RECEIVE_ERROR
+    done = report.downloaded
+    assert FIRST < done < len(CONTENT)
+    report = await transfer(site, output, streams=1)  # not that the next run needs as many
+    assert (code(report), report.downloaded) == (0, len(CONTENT) - done)
+    assert (tmp_path / "it").read_bytes() == CONTENT
+
+
+async def test_retries_fetch_only_what_is_missing(tmp_path: Path, autojump_clock: object) -> None:
+    site = Site(CONTENT, breaks_after=[-1, 3000, 4000, 5000, 6000, 100, 200])
+    report = await transfer(site, ToFile(path=tmp_path / "it"), streams=4, retries=Retries(times=9))
+    assert (code(report), report.downloaded) == (0, len(CONTENT))
+    assert (tmp_path / "it").read_bytes() == CONTENT
+
+
+async def test_standard_output_needs_its_bytes_in_order() -> None:
+    site, collected = Site(CONTENT), Collected()
+    assert code(await transfer(site, collected.output, streams=4)) == 0
+    assert (collected.data, len(site.asked)) == (CONTENT, 1)
+
+
+def test_what_is_missing_is_cut_into_about_as_many_parts_as_there_are_streams() -> None:
+    assert cut([(10_000, 50_000)], 4) == [
+        (10_000, 20_000), (20_000, 30_000), (30_000, 40_000), (40_000, 50_000)
+    ]  # fmt: skip
+    assert cut([(0, 6_000), (8_000, 9_000)], 4) == [(0, 5_000), (5_000, 6_000), (8_000, 9_000)]
