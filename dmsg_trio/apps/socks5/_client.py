@@ -193,7 +193,9 @@ async def _dial(client: Client, remote: Address) -> DmsgStream:
         reason = who if error.code == ErrorCode.NO_LISTENER else f"{remote.pk}: {error.reason}"
         raise TargetError(unreachable, reason) from error
     except UnreachableError as error:
-        raise TargetError(unreachable, f"{remote.pk}: {error.reason}") from error
+        nobody = "no client of this key is registered at the discovery"
+        reason = nobody if error.code == ErrorCode.ENTRY_NOT_FOUND else error.reason
+        raise TargetError(unreachable, f"{remote.pk}: {reason}") from error
     except DmsgError as error:
         raise TargetError(ReplyCode.GENERAL_FAILURE, str(error)) from error
 
