@@ -25,10 +25,11 @@ layers: $(READY) ## who may import whom
 	$(BIN)/lint-imports
 
 # What reads bytes of strangers, and what holds keys.
+WORKERS ?= auto
 WHOLLY_COVERED := dmsg_trio/_wire/*,dmsg_trio/_identity/*,dmsg_trio/_keys.py,dmsg_trio/_address.py
-pytest: $(READY) ## the tests, with their coverage
+pytest: $(READY) ## the tests, with their coverage, in WORKERS=auto processes
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='$(WHOLLY_COVERED)' --fail-under=100
 	@$(BIN)/coverage report --format=total | sed 's/^/branch coverage in all: /;s/$$/ %/'

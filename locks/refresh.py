@@ -44,7 +44,8 @@ def main() -> None:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
         run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "pip-tools")
-        for name, wanted in {"dev": everything, "fuzz": [*group("fuzz")]}.items():
+        lists = {"dev": everything, "fuzz": [*group("fuzz")], "docs": [*group("docs")]}
+        for name, wanted in lists.items():
             source = Path(folder) / f"{name}.in"
             source.write_text("\n".join(wanted) + "\n")
             run(python, "-m", "piptools", "compile", *OPTIONS, "-o", LOCKS / f"{name}.txt", source)

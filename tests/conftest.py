@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 base = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -18,3 +19,8 @@ for number, usual in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker waits for it in the end."""
+    items.sort(key=lambda item: "stateful" not in item.path.parts)
