@@ -38,23 +38,26 @@ async def process(arguments: Sequence[str]) -> AsyncIterator[trio.Process]:
 class Deployment:
     """A discovery and servers, each with an address of its own."""
 
-    def __init__(self, folder: Path, *, servers: int = 1) -> None:
+    def __init__(self, folder: Path, *, servers: int = 1, behind_wires: bool = False) -> None:
         discovery = f"127.0.0.1:{free_port()}"
         self.url = f"http://{discovery}"
         self.discovery_arguments = [
             "dmsg_trio.discovery", "--addr", discovery, "--test-mode",
             "--store", f"sqlite:{folder / 'entries.sqlite'}",
         ]  # fmt: skip
+        self.ports = [free_port() for _ in range(servers)]  # where the servers listen
+        # Where they are found: a test carries what arrives there on.
+        self.wires = [free_port() for _ in range(servers)] if behind_wires else self.ports
         self._configs = [self._write_config(folder, number) for number in range(servers)]
 
     def _write_config(self, folder: Path, number: int) -> Path:
-        key, address = SecretKey.generate(), f"127.0.0.1:{free_port()}"
+        key = SecretKey.generate()
         config = {
             "public_key": str(key.pk),
             "secret_key": key.reveal().hex(),
             "discovery": self.url,
-            "public_address": address,
-            "local_address": address,
+            "public_address": f"127.0.0.1:{self.wires[number]}",
+            "local_address": f"127.0.0.1:{self.ports[number]}",
             "update_interval": 2_000_000_000,
         }
         path = folder / f"server-{number}.json"

@@ -48,10 +48,10 @@ class Guest:
 
 @asynccontextmanager
 async def registered(
-    folder: Path, deployment: Deployment, *allowed: PublicKey
+    folder: Path, deployment: Deployment, *allowed: PublicKey, **settings: object
 ) -> AsyncIterator[PtyHost]:
     """Run a host for the block that is found at the discovery."""
-    with pty_host(folder / "host", *allowed, discovery=deployment.url) as host:
+    with pty_host(folder / "host", *allowed, discovery=deployment.url, **settings) as host:
 
         async def look() -> bool:
             await trio.lowlevel.checkpoint()
