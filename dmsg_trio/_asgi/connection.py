@@ -26,7 +26,7 @@ WRITE_TIMEOUT: Final = 30.0  # seconds for a piece of an answer; the reader has 
 REQUEST_TIME: Final = 30.0  # seconds from the last byte sent until a request is there
 BODY_TIME: Final = 120.0  # seconds between two pieces of a long request
 LINGER_TIME: Final = 2.0  # seconds for who still sends to see the answer
-PIECE: Final = 128 * 1024  # bytes of an answer that have `WRITE_TIMEOUT`
+PIECE: Final = 256 * 1024  # bytes of an answer that have `WRITE_TIMEOUT`
 RECEIVE_SIZE: Final = 256 * 1024
 
 HttpAddress = tuple[str, int]
