@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "trace": ("trace", "Dial a client step by step, and show each attempt and its time."),
     "cat": ("cat", "Connect standard input and output to a port of a client."),
     "socks": ("dmsg_socks5", "Go out to the internet at another key, by SOCKS5."),
+    "curl": ("dmsgcurl", "Fetch and send files over HTTP, with the options of curl."),
+    "http": ("dmsghttp", "Serve a folder, for anybody or for the keys on a list."),
     "status": ("status", "Show the servers and clients that a discovery knows."),
     "pty": ("pty", "Have a shell on any machine that has a key."),
     "keys": ("keys", "Make, show and check identity files."),

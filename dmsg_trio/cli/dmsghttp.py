@@ -1,0 +1,310 @@
+"""dmsghttp: a folder of this machine, for anybody or for the keys on a list."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+from dmsg_trio._errors import ConfigError, DiscoveryError
+from dmsg_trio._keys import PublicKey, SecretKey
+
+from . import _secrets
+from ._access import keys_in_file, keys_named
+from ._options import HERE, KeyOptions, ToolLogOptions, spread
+from ._run import STOPS, call, one_line, printable, program, run
+
+if TYPE_CHECKING:
+    from dmsg_trio.apps.files import Answered, UploadOptions
+    from dmsg_trio.client import Client
+
+HTTP_PORT: Final = 80
+VARIABLE: Final = "DMSGHTTP_SK"
+PATIENCE: Final = 3  # seconds until it is said that nobody can reach us yet
+
+_SIZE: Final = re.compile(r"([0-9]{1,15})([kMGT]?)(i?)B?", re.IGNORECASE)
+_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+app = program()
+
+
+def main() -> NoReturn:
+    """Run the command, as the console script and ``python -m`` do."""
+    call(partial(app, prog_name="dmsghttp"))
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # slow to import
+
+        print(f"dmsg_trio {version('dmsg-trio')}")
+        raise typer.Exit
+
+
+def _refuse_secret(secret: str) -> None:
+    if secret:
+        raise ConfigError(
+            "a key on the command line can be read by everybody on this machine: put it into the"
+            f" variable {VARIABLE}, or name a file with --key-file or a descriptor with --key-fd"
+        )
+
+
+@app.command()
+@spread
+def dmsghttp(
+    folder: Annotated[
+        str, typer.Argument(metavar="[DIR]", help="The folder to serve.", show_default=False)
+    ] = "",
+    *,
+    directory: Annotated[
+        str, typer.Option("--dir", "-d", metavar="DIR", help="The same as an option.")
+    ] = ".",
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=1, max=65535, help="The dmsg port.")
+    ] = HTTP_PORT,
+    wl: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--wl",
+            "-w",
+            metavar="PK,…",
+            help="Keys that may come, with commas; again for more. None is everybody.",
+        ),
+    ] = None,
+    allow_file: Annotated[
+        Path | None, typer.Option("--allow-file", help="File with such keys, one on each line.")
+    ] = None,
+    all_files: Annotated[
+        bool, typer.Option("--all", "-a", help="Serve files with a dot in front, too.")
+    ] = False,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Let whoever may come add files, too.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --upload: let them replace files.")
+    ] = False,
+    max_upload: Annotated[
+        str, typer.Option("--max-upload", metavar="SIZE", help="With --upload: size of a file.")
+    ] = "10G",
+    discovery: Annotated[
+        str,
+        typer.Option(
+            "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
+        ),
+    ] = HERE,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing about each request.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print where it is as JSON, for programs.")
+    ] = False,
+    _sk: Annotated[
+        str, typer.Option("--sk", "-s", hidden=True, callback=_refuse_secret, show_default=False)
+    ] = "",
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-v", callback=_show_version, is_eager=True, help="Show the version."
+        ),
+    ] = False,
+    keys: KeyOptions,
+    log: ToolLogOptions,
+) -> None:
+    """Serve a folder over dmsg, until SIGTERM or SIGINT; print where it is.
+
+    Each request is a line on standard error. The key may also be in the variable DMSGHTTP_SK; without
+    one there is a new key each time.
+    """
+    if folder and directory != ".":
+        raise ConfigError(f"one folder is enough: {folder} or {directory}")
+    if overwrite and not upload:
+        raise ConfigError("--overwrite needs --upload")
+    service = _Service(
+        root=_readable(folder or directory),
+        port=port,
+        discovery=discovery,
+        allowed=_allowed(wl, allow_file),
+        show_hidden=all_files,
+        upload=upload,
+        overwrite=overwrite,
+        max_upload=_size(max_upload),
+        access=None if quiet else (json_line if log.log_json else line),
+        as_json=as_json,
+    )
+    sk = _secrets.key_from_environment(VARIABLE, keys.passphrase) or keys.secret_key()
+    log.set_up()
+    run(partial(service.serve, sk or SecretKey.generate()), service=True)
+
+
+# ---- settings ----
+
+
+def _readable(folder: str) -> str:
+    """Give the folder's own path, so that it does not matter where this program is run."""
+    try:
+        os.listdir(folder)
+        return os.path.abspath(folder)
+    except OSError as error:
+        raise ConfigError(f"cannot serve {folder}: {error.strerror}") from None
+
+
+def _allowed(wl: list[str] | None, allow_file: Path | None) -> frozenset[PublicKey] | None:
+    keys = keys_named(wl or (), "--wl")
+    if wl and not keys:
+        raise ConfigError("--wl names no key; leave it away to let everybody come")
+    if allow_file is not None:
+        keys += keys_in_file(allow_file, "--allow-file")
+    return frozenset(keys) if keys else None
+
+
+def _size(text: str) -> int:
+    if not (found := _SIZE.fullmatch(text)):
+        raise ConfigError(f"--max-upload: not a size like 500M or 2GiB: {text}")
+    number, unit, binary = found.groups()
+    base, power = 1024 if binary else 1000, _POWERS[unit.lower()]
+    return int(number) * math.prod([base] * power)
+
+
+# ---- the service ----
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Service:
+    root: str
+    port: int
+    discovery: str
+    allowed: frozenset[PublicKey] | None
+    show_hidden: bool
+    upload: bool
+    overwrite: bool
+    max_upload: int
+    access: Callable[[Answered], str] | None
+    as_json: bool
+
+    async def serve(self, sk: SecretKey) -> None:
+        """Serve the folder; the first signal drains, the next one is left to `run`, which cancels."""
+        import trio
+
+        from dmsg_trio._net.nurseries import open_service_nursery
+        from dmsg_trio.apps.files import FilesApp
+        from dmsg_trio.client import open_client
+        from dmsg_trio.http import serve_asgi
+
+        files = FilesApp(
+            self.root,
+            show_hidden=self.show_hidden,
+            uploads=self._uploads() if self.upload else None,
+            allowed=self.allowed,
+            on_answered=self._tell_of,
+        )
+        async with (
+            open_client(sk, discovery=self.discovery, wait=False) as client,
+            # It ends before the client does, so answers under way have time to arrive.
+            open_service_nursery() as nursery,
+        ):
+            await nursery.start(serve_asgi, files, client, self.port)
+            await self._wait_until_reachable(client)
+            with trio.open_signal_receiver(*STOPS) as signals:
+                self._print_place(client.pk)
+                async for _ in signals:
+                    return
+
+    def _uploads(self) -> UploadOptions:
+        from dmsg_trio.apps.files import UploadOptions
+
+        return UploadOptions(max_size=self.max_upload, overwrite=self.overwrite)
+
+    async def _wait_until_reachable(self, client: Client) -> None:
+        import trio
+
+        with trio.move_on_after(PATIENCE):
+            await client.wait_registered()
+            return
+        print(f"not reachable yet: {await self._fault(client)}; trying on", file=sys.stderr)
+        await client.wait_registered()
+
+    async def _fault(self, client: Client) -> str:
+        import trio
+
+        from dmsg_trio.discovery import HttpDiscovery
+
+        from ._joining import hint
+
+        if client.sessions:
+            return f"{self.discovery} took no entry of ours"
+        async with HttpDiscovery(self.discovery) as discovery:
+            try:
+                with trio.fail_after(PATIENCE):
+                    if not await discovery.available_servers():
+                        return f"{self.discovery}: no server is registered there"
+            except DiscoveryError as error:
+                return one_line(str(error)) + hint(self.discovery)
+            except trio.TooSlowError:
+                return f"{self.discovery}: no answer"
+        return f"no server that {self.discovery} names answers"
+
+    # ---- what it says ----
+
+    def _print_place(self, pk: PublicKey) -> None:
+        url = f"dmsg://{pk}:{self.port}/"
+        curl = f"dmsgcurl -c {self.discovery} {url}"
+        if self.as_json:
+            place = {"url": url, "pk": str(pk), "port": self.port, "dir": self.root, "curl": curl}
+            print(json.dumps(place), flush=True)
+            return
+        lines = [
+            f"serving  {printable(self.root)}",
+            f"to       {self._audience()}",
+            f"at       {url}",
+            f"get      {curl}",
+        ]
+        print("\n".join(lines), flush=True)
+
+    def _audience(self) -> str:
+        if self.allowed is None:
+            who = "everybody who has the key"
+        else:
+            who = "1 key" if len(self.allowed) == 1 else f"{len(self.allowed)} keys"
+        return f"{who}, who may add files" if self.upload else who
+
+    def _tell_of(self, answered: Answered) -> None:
+        if self.access is not None:
+            print(self.access(answered), file=sys.stderr, flush=True)
+
+
+def line(answered: Answered) -> str:
+    """Write an answer as a line for people."""
+    broken = "" if answered.is_whole else " broken off"
+    return (
+        f"{_now()} {printable(answered.client)} {answered.method} {printable(answered.path)}"
+        f" {answered.status or '-'} {answered.size} {answered.seconds:.3f}{broken}"
+    )
+
+
+def json_line(answered: Answered) -> str:
+    """Write an answer as a line for programs."""
+    fields = {
+        "time": _now(),
+        "client": answered.client,
+        "method": answered.method,
+        "path": answered.path,
+        "status": answered.status or None,
+        "bytes": answered.size,
+        "seconds": round(answered.seconds, 6),
+        "whole": answered.is_whole,
+    }
+    return json.dumps(fields)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
