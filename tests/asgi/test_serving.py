@@ -12,16 +12,17 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+import trio.lowlevel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from trio.testing import MockClock, memory_stream_pair
 
 from dmsg_trio._asgi import serve_app
 from dmsg_trio._asgi import serving as serve_module
-from dmsg_trio._asgi.connection import REQUEST_TIME, WRITE_TIMEOUT
+from dmsg_trio._asgi.connection import LINGER_TIME, REQUEST_TIME, WRITE_TIMEOUT
 from dmsg_trio._asgi.serving import DRAIN_TIME, MAX_HEAD
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.discovery import ClientInfo, Entry, HttpDiscovery, ServerInfo
@@ -133,6 +134,66 @@ async def test_requests_are_answered_one_after_the_other_on_one_stream() -> None
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"server:" not in answer.lower()
     assert app.clients == ["02ab"] * 3
+
+
+async def test_requests_that_come_at_once_are_answered_in_order() -> None:
+    app = App()
+    async with serving(app.asgi()) as listener:
+        stream = listener.dial()
+        app.go_on.set()
+        await stream.send_all(GET % b"slow" + GET % b"quick" + GET % b"slow")
+        answers = await receive_until(stream, b"quick")
+        assert answers.count(b"HTTP/1.1 200") == 2
+        assert b"\r\n\r\nslow" in answers
+        assert b"\r\n\r\nslow" in await receive_until(stream, b"slow")
+
+
+async def test_who_has_nothing_more_to_ask_is_still_answered() -> None:
+    async with serving(App().asgi()) as listener:
+        stream = listener.dial()
+        await stream.send_all(GET % b"quick")
+        await stream.send_eof()
+        await receive_until(stream, b"quick")
+        assert await stream.receive_some() == b""
+
+
+@pytest.mark.parametrize(("size", "rest"), [(100, REQUEST_TIME), (10_000_000, LINGER_TIME)])
+async def test_an_answer_to_a_request_that_the_app_does_not_read_arrives(
+    size: int, rest: float, autojump_clock: MockClock
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        await PlainTextResponse("enough", status_code=413)(scope, receive, send)
+
+    async with serving(app) as listener:
+        stream = listener.dial()
+
+        async def ask() -> None:
+            head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+            await stream.send_all(head)
+            for _ in range(0, size, 100_000):
+                await stream.send_all(bytes(min(size, 100_000)))
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            assert (await receive_until(stream, b"enough")).startswith(b"HTTP/1.1 413")
+        assert await ended(stream)
+        assert trio.current_time() <= rest
+
+
+async def test_who_vanishes_with_requests_left_to_answer_is_forgotten(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    async with serving(app.asgi()) as listener:
+        stream = listener.dial()
+        await stream.send_all(GET % b"slow" + GET % b"slow")
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.aclose()
+        app.go_on.set()
+        await trio.testing.wait_all_tasks_blocked()
+    assert trio.current_time() < DRAIN_TIME
 
 
 def transcript() -> list[tuple[bytes, bytes]]:
