@@ -111,6 +111,8 @@ class _Conversation:
                 case CommandEnded(code, name):
                     if name is None:
                         self._modes.forget()  # it left the terminal as it wanted to
+                    elif self._manner.is_raw:
+                        self._tell_at_the_end(f"ended by SIG{name}")
                     return exit_code(code, name)
                 case Detached():
                     self._tell_at_the_end("detached: the session goes on")

@@ -29,6 +29,7 @@ from dmsg_trio.apps.pty.remote._plain import PlainShell, open_plain_shell
 from dmsg_trio.apps.pty.remote._remote import (
     CannotError,
     CommandEnded,
+    GivenUp,
     RemoteShell,
     ShellRefusedError,
     Wanted,
@@ -127,10 +128,10 @@ async def test_long_input_goes_out_in_pieces() -> None:
         ]
 
 
-async def test_a_lost_connection_is_the_end() -> None:
+async def test_a_lost_connection_is_not_taken_for_the_end_of_the_command() -> None:
     async with open_shell(Reference()) as (shell, stream):
         stream.cut()
-        assert [event async for event in shell] == [CommandEnded()]
+        assert [event async for event in shell] == [GivenUp("the connection to the host is lost")]
         with pytest.raises(trio.BrokenResourceError):
             await shell.send_input(b"x")
         await shell.resize(WindowSize(1, 2))

@@ -119,7 +119,8 @@ class PlainShell:
                 if not self._has_ended:
                     return Output(await self._read())
             except RpcEndedError:
-                pass  # the reference may end like this behind a command
+                # Behind a command the reference says so, and leaves the connection to us.
+                ending = GivenUp("the connection to the host is lost")
             except RpcError as error:
                 if str(error) not in ENDS:
                     ending = GivenUp(str(error))
