@@ -212,7 +212,7 @@ async def test_our_cli_has_a_terminal_on_their_host_with_a_size_and_ctrl_c(hosts
         ) as cli:
             await cli.type("PS1=; stty -echo; stty size\r")
             await cli.log.said("33 101")
-            await cli.type("echo be''gun; sleep 1000\r")
+            await cli.type("sh -c 'echo begun; exec sleep 1000'\r")
             await cli.log.said("begun")
             await cli.type("\x03")
             await cli.type("echo af''ter\r")
