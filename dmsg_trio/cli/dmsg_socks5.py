@@ -6,6 +6,7 @@ import ipaddress
 import json
 import logging
 import math
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -87,6 +88,13 @@ def dmsg_socks5(
 def _key(keys: KeyOptions) -> SecretKey:
     named = keys.secret_key() or _secrets.key_from_environment(VARIABLE, keys.passphrase)
     return named or SecretKey.generate()
+
+
+def _forget_proxies() -> None:
+    """Let the way onto the network not lead through a proxy: the variables may name this one."""
+    for name in ("all_proxy", "http_proxy", "https_proxy"):
+        os.environ.pop(name, None)
+        os.environ.pop(name.upper(), None)
 
 
 # ---- server ----
@@ -176,6 +184,7 @@ def server(
         as_json=as_json,
     )
     log.set_up()
+    _forget_proxies()
     run(service.serve, service=True)
 
 
@@ -274,6 +283,7 @@ def client(
         as_json=as_json,
     )
     log.set_up()
+    _forget_proxies()
     run(service.serve, service=True)
 
 

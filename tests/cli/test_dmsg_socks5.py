@@ -15,7 +15,7 @@ import trio
 from dmsg_trio._keys import SecretKey
 from dmsg_trio._net.carrying import carry_both_ways
 from dmsg_trio._net.nurseries import open_service_nursery
-from tests.cli.running import NOBODY, PATIENCE, dmsg, network
+from tests.cli.running import NOBODY, PATIENCE, dmsg, line_of, network
 from tests.cli.socks_programs import Running, fetch, site, socks
 from tests.waiting import answered
 
@@ -246,7 +246,7 @@ async def sunk(folder: Path, ports: list[int]) -> AsyncIterator[tuple[str, ...]]
     assert process.stdout is not None
     try:
         with trio.fail_after(PATIENCE):
-            assert await process.stdout.receive_some() == b"bridged\n"
+            assert await line_of(process.stdout) == b"bridged\n"
         yield ("nsenter", "-t", str(process.pid), "--user", "--net", "--preserve-credentials")
     finally:
         process.kill()
@@ -336,6 +336,19 @@ async def test_the_client_says_what_to_do_and_what_is_missing() -> None:
             f"try      curl --socks5-hostname {place} https://example.com/\n"
         )
         await client.log.said(f"{NOBODY}: no client of this key is registered at the discovery")
+
+
+async def test_a_proxy_in_the_environment_is_not_the_way_onto_the_network() -> None:
+    """It would be this one, for who has set it for all programs of a terminal."""
+    proxy = ("env", "ALL_PROXY=socks5h://127.0.0.1:1", "http_proxy=http://127.0.0.1:1")
+    async with network() as up:
+        there = up.ready.discovery
+        async with (
+            site() as page,
+            socks("server", "--anyone", *LOOPBACK, discovery=there, wrapper=proxy) as server,
+            socks("client", server.place["pk"], "-p0", discovery=there, wrapper=proxy) as client,
+        ):
+            assert (await fetch(client, f"http://127.0.0.1:{page.port}/")).code == 0
 
 
 async def test_a_network_that_is_not_there_is_said() -> None:
