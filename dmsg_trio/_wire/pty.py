@@ -20,6 +20,8 @@ MAX_REQUEST: Final = 255  # bytes of a URI: its length is one byte
 
 ACCEPTED: Final = b"\x00"
 REJECTED: Final = b"\x01"
+ACCEPTED_MARKED: Final = b"\x02"  # of ours only, to who asked for it: chunks follow (`marked.py`)
+END_MARKED: Final = "end=marked"  # in the query of a request: so it is asked for
 
 # What callers compare with: the texts are a part of the protocol.
 END_OF_COMMAND: Final = "read /dev/ptmx: input/output error"

@@ -37,6 +37,11 @@ class LocalSocket:
         """Whether it is worth a try."""
         return self.network != "unix" or Path(self.address).exists()
 
+    @property
+    def can_reset(self) -> bool:
+        """Whether who is at the other end can tell that a connection broke."""
+        return self.network != "unix"
+
     async def connect(self) -> trio.SocketStream:
         """Connect; raises `OSError`."""
         if self.network == "unix":

@@ -19,7 +19,9 @@ from dmsg_trio._address import LAST_PORT, Address
 from dmsg_trio._errors import DmsgError, RemoteProtocolError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.nurseries import open_service_nursery
-from dmsg_trio._wire.pty import ACCEPTED, MAX_REQUEST, REJECTED
+from dmsg_trio._wire.pty import ACCEPTED, ACCEPTED_MARKED, END_MARKED, MAX_REQUEST, REJECTED
+
+from ._marked import MarkedStream
 
 REQUEST_WITHIN: Final = 10  # seconds that a client has for its request line
 REASON_WITHIN: Final = 2  # seconds that a host has to say why it refuses
@@ -50,25 +52,27 @@ class PtyRequestError(RemoteProtocolError):
 # ---- the client's end ----
 
 
-async def request(stream: trio.abc.Stream, uri: str) -> None:
-    """Ask the host for a service, and return once it agreed.
+async def request(stream: trio.abc.Stream, uri: str) -> bool:
+    """Ask the host for a service, and return once it agreed: true if it marks the end of what it says.
 
-    Raises `PtyRefusedError`, or `PtyUnansweredError` as hosts of the reference have it when they
+    It does so if it can and the query of ``uri`` asks for it. Raises `PtyRefusedError`, or `PtyUnansweredError` as hosts of the reference have it when they
     cannot reach another host. They refuse before they have read the request.
     """
     line = uri.encode()
+    yes = (ACCEPTED, ACCEPTED_MARKED) if uri.endswith(END_MARKED) else (ACCEPTED,)
     if len(line) > MAX_REQUEST:
         raise ValueError(f"a request has at most {MAX_REQUEST} bytes, not {len(line)}")
     sent = trio.Event()
     async with open_service_nursery() as nursery:
         nursery.start_soon(_send_line, stream, bytes([len(line)]) + line, sent)
         reply = await _receive_some(stream, 1)
-        if reply == ACCEPTED:
+        if reply in yes:
             await sent.wait()
     if not reply:
         raise PtyUnansweredError("the host ended the connection without an answer")
-    if reply != ACCEPTED:
+    if reply not in yes:
         raise PtyRefusedError(await _receive_reason_untrusted(stream))
+    return reply == ACCEPTED_MARKED
 
 
 async def _send_line(stream: trio.abc.SendStream, line: bytes, sent: trio.Event) -> None:
@@ -118,6 +122,12 @@ class Request:
         path, _, query = text.partition("?")
         return cls(path.removeprefix("/"), _parse_query(query))
 
+    @property
+    def wants_marks(self) -> bool:
+        """Whether the client wants to be told an end from a break."""
+        name, _, value = END_MARKED.partition("=")
+        return self.query.get(name) == value
+
     def address(self) -> Address:
         """Read the ``pk`` and ``port`` of another host; `PtyRequestError` says what is wrong."""
         pk, port = self.query.get("pk", ""), self.query.get("port", "")
@@ -162,6 +172,20 @@ async def _receive_exactly(stream: trio.abc.ReceiveStream, size: int) -> bytes:
 async def accept(stream: trio.abc.SendStream) -> None:
     """Tell the client yes."""
     await stream.send_all(ACCEPTED)
+
+
+async def accept_as_asked(
+    stream: trio.abc.HalfCloseableStream, asked: Request
+) -> trio.abc.HalfCloseableStream:
+    """Tell the client yes, and give the stream to go on with.
+
+    Ends are marked on sockets alone: other streams can be reset.
+    """
+    if asked.wants_marks and isinstance(stream, trio.SocketStream):
+        await stream.send_all(ACCEPTED_MARKED)
+        return MarkedStream(stream)
+    await accept(stream)
+    return stream
 
 
 async def refuse(stream: trio.abc.HalfCloseableStream, reason: str) -> None:

@@ -14,10 +14,12 @@ import trio
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import DmsgError
-from dmsg_trio._wire.pty import PROXY_URI, PTY_URI
+from dmsg_trio._wire.forward import FORWARD_URI
+from dmsg_trio._wire.pty import END_MARKED, PROXY_URI, PTY_URI
 from dmsg_trio.client import Client
 
 from ._local import LocalSocket
+from ._marked import MarkedStream
 from ._requests import PtyRefusedError, request
 
 CONNECT_URI: Final = "dmsgpty/connect"  # ?pk=<hex>&port=<n>, of ours only, over the local socket
@@ -54,12 +56,15 @@ class LocalRoute:
         self._carries_calls_only = False  # it is a host of the reference
 
     async def open(self, uri: str) -> trio.abc.HalfCloseableStream:
+        # Of all that is said only forwarded bytes do not tell by themselves whether they are whole.
+        marked = uri == FORWARD_URI and not self._socket.can_reset
         if self._host is None:
-            return await self._open_here(uri)
+            return await self._open_here(f"{uri}?{END_MARKED}" if marked else uri)
         query = f"?pk={self._host.pk}&port={self._host.port}"
         if not self._carries_calls_only:
             try:
-                stream = await self._open_here(CONNECT_URI + query)
+                connect = CONNECT_URI + query
+                stream = await self._open_here(f"{connect}&{END_MARKED}" if marked else connect)
             except PtyRefusedError as error:
                 if error.reason:
                     raise HostUnreachedError(error.reason) from error
@@ -78,8 +83,8 @@ class LocalRoute:
         except OSError as error:
             raise NoLocalHostError(f"no host answers at {self._socket}: {error}") from error
         async with _closed_unless_granted(stream):
-            await request(stream, uri)
-        return stream
+            is_marked = await request(stream, uri)
+        return MarkedStream(stream) if is_marked else stream
 
 
 class NoLocalHostError(DmsgError):

@@ -34,6 +34,7 @@ from dmsg_trio._wire.pty import (
 from dmsg_trio._wire.rpc import Method, RpcCaller
 from dmsg_trio.apps.pty._requests import (
     PtyRefusedError,
+    Request,
     accept,
     receive_request_untrusted,
     refuse,
@@ -447,6 +448,9 @@ class OtherHost:
             await serve_pty(far, self._host.launch)
 
 
+ASKED = Request("dmsgpty/connect")
+
+
 async def unreachable() -> MemoryStream:
     raise UnreachableError(306)
 
@@ -457,7 +461,7 @@ async def test_another_host_is_used_as_this_one_is(proxied: bool) -> None:
     other = OtherHost(other_host)
     near, far = memory_connection()
     async with trio.open_nursery() as nursery:
-        serve = serve_proxy if proxied else serve_connection
+        serve = serve_proxy if proxied else partial(serve_connection, asked=ASKED)
         nursery.start_soon(serve, far, partial(other.dial, nursery))
         assert await near.receive_some(1) == b"\x00"
         if not proxied:
@@ -501,7 +505,7 @@ async def test_a_connection_carries_the_end_of_one_direction_and_goes_on_with_th
         return other_near
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, far, dial)
+        nursery.start_soon(serve_connection, far, dial, ASKED)
         assert await near.receive_some(1) == b"\x00"
         await near.send_all(b"question")
         await near.send_eof()
@@ -566,7 +570,7 @@ async def test_a_connection_that_is_reset_resets_the_other_one_too() -> None:
         return dialed
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, far, dial)
+        nursery.start_soon(serve_connection, far, dial, ASKED)
         assert await near.receive_some(1) == b"\x00"
         near.cut()
     assert dialed.was_reset

@@ -14,7 +14,9 @@ from dmsg_trio._wire.pty import PTY_URI
 from dmsg_trio.apps.pty._requests import (
     PtyRefusedError,
     PtyUnansweredError,
+    Request,
     accept,
+    accept_as_asked,
     refuse,
     request,
 )
@@ -30,22 +32,23 @@ async def serve_proxy(near: trio.abc.HalfCloseableStream, dial: Dial) -> None:
     """
     async with _reached(near, dial, PTY_URI) as far:
         if far is not None:
+            await accept(near)
             # Hosts of the reference do not end a connection because its other direction ended.
             await carry_both_ways(near, far, half_close=False)
 
 
-async def serve_connection(near: trio.abc.HalfCloseableStream, dial: Dial) -> None:
+async def serve_connection(near: trio.abc.HalfCloseableStream, dial: Dial, asked: Request) -> None:
     """Let the client on ``near`` speak with whom ``dial`` reaches, from the request line on."""
     async with _reached(near, dial) as far:
         if far is not None:
-            await carry_both_ways(near, far)
+            await carry_both_ways(await accept_as_asked(near, asked), far)
 
 
 @asynccontextmanager
 async def _reached(
     near: trio.abc.HalfCloseableStream, dial: Dial, uri: str = ""
 ) -> AsyncIterator[trio.abc.HalfCloseableStream | None]:
-    """Open a stream for the block, and tell the client on ``near`` that it is there or why not."""
+    """Open a stream for the block, or tell the client on ``near`` why there is none."""
     try:
         far = await dial()
     except DmsgError as error:
@@ -60,5 +63,4 @@ async def _reached(
             await refuse(near, str(error))
             yield None
         else:
-            await accept(near)
             yield far
