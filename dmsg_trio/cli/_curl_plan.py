@@ -1,0 +1,263 @@
+"""What a command line of dmsgcurl asks for: an order for each URL, and where its answer goes."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from dmsg_trio._errors import ConfigError
+from dmsg_trio._keys import PublicKey
+from dmsg_trio.apps.curl import (
+    ExitCode,
+    OnError,
+    Order,
+    Retries,
+    Stall,
+    ToFile,
+    TransferError,
+    name_in_url,
+    parse_url,
+)
+
+from ._curl_bodies import JSON, Sending, content_of, sending, upload
+from ._curl_help import in_order
+from ._curl_options import AskingOptions, FailingOptions, SavingOptions
+
+STANDARD: Final = "-"
+REMOTE: Final = "\0"  # stands for the name in the URL: no file can be called so
+STREAMS: Final = 4  # over which -Z fetches a large file
+SPEED_TIME: Final = 30  # seconds
+SECRET: Final = ("authorization", "cookie")
+AGENT: Final = "dmsgcurl"
+
+_SECRET_KEY = re.compile(r"[0-9a-fA-F]{64}")
+_SPAN = re.compile(r"\d*-\d*(,\s*\d*-\d*)*")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)b?", re.IGNORECASE)
+_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_LINE_OF_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*[:;].*")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One transfer to come; without a file its answer goes to standard output."""
+
+    order: Order
+    file: ToFile | None
+    is_output_named: bool  # -o - means it, also for a terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a command line asks for; what is wrong with it is said before anything is done."""
+
+    saving: SavingOptions
+    asking: AskingOptions
+    failing: FailingOptions
+    given: Sequence[str]
+
+    def transfers(self, urls: Sequence[str]) -> list[Planned]:
+        """Make the orders."""
+        outputs = self._outputs()
+        uploads = self.asking.upload_file or []
+        if len(outputs) > len(urls) or len(uploads) > len(urls):
+            raise ConfigError("there are more files named than URLs")
+        self._check_range()
+        sent = sending(self.asking, self.given)
+        template = self._template(sent)
+        rest = REMOTE if self.saving.remote_name_all else ""
+        return [
+            self._planned(template, _with_query(_url(text), sent.query), output or rest, path)
+            for text, output, path in zip_longest(urls, outputs, uploads, fillvalue="")
+        ]
+
+    def _planned(self, template: Order, url: httpx.URL, output: str, path: str) -> Planned:
+        order = replace(template, url=url)
+        if path:
+            if url.path.endswith("/") and path not in (STANDARD, "."):
+                order = replace(order, url=url.copy_with(path=url.path + Path(path).name))
+            order = replace(order, body=upload(path), method=self.asking.request or "PUT")
+        is_stream = output in ("", STANDARD)
+        if is_stream and self._offset:
+            order = replace(order, span=f"{self._offset}-")
+        return Planned(order, None if is_stream else self._file(url, output), bool(output))
+
+    # ---- where answers go ----
+
+    def _outputs(self) -> list[str]:
+        kinds: dict[str, Sequence[object]] = {
+            "output": self.saving.output or [],
+            "remote_name": [REMOTE] * self.saving.remote_name,
+        }
+        return [str(name) for _, name in in_order(self.given, kinds)]
+
+    def _file(self, url: httpx.URL, output: str) -> ToFile:
+        saving = self.saving
+        asks_header = output == REMOTE and saving.remote_header_name
+        if output == REMOTE and not asks_header:
+            name_in_url(url)  # fails before anything is asked
+        return ToFile(
+            path=None if output == REMOTE else Path(output),
+            folder=saving.output_dir,
+            asks_header=asks_header,
+            create_folders=saving.create_dirs,
+            goes_on=saving.continue_at == STANDARD,
+            from_byte=self._offset,
+            keeps_time=saving.remote_time,
+        )
+
+    @property
+    def _offset(self) -> int:
+        text = self.saving.continue_at
+        if text in ("", STANDARD):
+            return 0
+        if not (text.isascii() and text.isdigit()):
+            raise ConfigError(f"-C: a number of bytes or -, not {text!r}")
+        return int(text)
+
+    def _check_range(self) -> None:
+        saving = self.saving
+        if saving.span and not _SPAN.fullmatch(saving.span):
+            raise ConfigError(
+                f"-r: a range is 0-499, 500- or -500, not {saving.span!r}"
+                " (the reference's -r is --replace here, and not needed)"
+            )
+        if saving.continue_at and saving.span:
+            raise ConfigError("-C and -r exclude each other")
+        if saving.continue_at and saving.remote_header_name:
+            raise ConfigError("-C and -J exclude each other: the name is not known before")
+
+    # ---- what is asked ----
+
+    def _template(self, sent: Sending) -> Order:
+        saving, asking, failing = self.saving, self.asking, self.failing
+        method = "HEAD" if asking.head else "POST" if sent.body else "GET"
+        headers = self._headers(sent.content_type)
+        streams = saving.parallel_ranges or (STREAMS if saving.parallel else 1)
+        return Order(
+            url=httpx.URL(),
+            method=asking.request or method,
+            keeps_method=bool(asking.request),
+            headers=tuple(each for each in headers if each[0].lower() not in SECRET),
+            secret_headers=tuple(each for each in headers if each[0].lower() in SECRET),
+            trusts_redirects=asking.location_trusted,
+            body=sent.body,
+            redirects=asking.max_redirs if asking.location or asking.location_trusted else 0,
+            span=saving.span,
+            decodes=saving.compressed,
+            shows_heads=saving.include or asking.head,
+            on_error=self._on_error(),
+            max_size=_size(saving.max_filesize, "--max-filesize"),
+            connect_timeout=failing.connect_timeout,
+            max_time=failing.max_time,
+            retries=self._retries(),
+            rate=_size(failing.limit_rate, "--limit-rate"),
+            stall=self._stall(),
+            streams=1 if saving.include else streams,
+        )
+
+    def _on_error(self) -> OnError:
+        if self.failing.fail and self.failing.fail_with_body:
+            raise ConfigError("either --fail or --fail-with-body")
+        if self.failing.fail_with_body:
+            return OnError.FAIL_WITH_BODY
+        return OnError.FAIL if self.failing.fail else OnError.TAKE
+
+    def _retries(self) -> Retries:
+        failing = self.failing
+        times: float = failing.retry or 0
+        if failing.tries is not None:
+            if failing.retry is not None:
+                raise ConfigError("either --retry or --try")
+            times = failing.tries - 1 if failing.tries else math.inf
+        return Retries(
+            times, failing.retry_delay, failing.retry_max_time, whatever=failing.retry_all_errors
+        )
+
+    def _stall(self) -> Stall | None:
+        rate, seconds = self.failing.speed_limit, self.failing.speed_time
+        return Stall(rate or 1, seconds or SPEED_TIME) if rate or seconds else None
+
+    def _headers(self, content_type: str) -> list[tuple[str, str]]:
+        """Give the headers of each request: ours, as far as the user does not change them."""
+        asking = self.asking
+        agent = AGENT if asking.user_agent is None else asking.user_agent
+        ours = {
+            "User-Agent": agent,
+            "Accept": JSON if content_type == JSON else "*/*",
+            "Accept-Encoding": "gzip, deflate" if self.saving.compressed else "",
+            "Referer": asking.referer,
+            "Content-Type": content_type,
+            "Authorization": _basic(asking.user) if asking.user else "",
+        }
+        theirs = [_header(line) for each in asking.header or () for line in _lines(each)]
+        named = {name.lower() for name, _ in theirs}
+        headers = [
+            (name, value) for name, value in ours.items() if value and name.lower() not in named
+        ]
+        return [*headers, *((name, value) for name, value in theirs if value is not None)]
+
+
+# ---- words ----
+
+
+def _url(text: str) -> httpx.URL:
+    if _SECRET_KEY.fullmatch(text):
+        raise ConfigError(
+            "a secret key on a command line can be read by others: put it into a file (--key-file)"
+            " or the variable DMSGCURL_SK"
+        )
+    url = parse_url(text)
+    try:
+        PublicKey.parse(url.host.removesuffix(".dmsg"))
+    except ValueError as error:
+        raise TransferError(ExitCode.BAD_URL, f"bad URL {text!r}: no key: {error}") from None
+    return url
+
+
+def _with_query(url: httpx.URL, query: str) -> httpx.URL:
+    if not query:
+        return url
+    return url.copy_with(query=b"&".join(filter(None, [url.query, query.encode()])))
+
+
+def _size(text: str, option: str) -> int | None:
+    """Read ``500``, ``500K``, ``1.5M``; nothing is no limit."""
+    if not text or text == "0":
+        return None
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise ConfigError(f"{option}: a number of bytes as 500, 500K or 2M, not {text!r}")
+    return max(1, int(float(found[1]) * _UNITS[found[2].lower()]))
+
+
+def _lines(option: str) -> list[str]:
+    if not option.startswith("@"):
+        return [option]
+    lines = content_of(option[1:]).decode("latin-1").splitlines()
+    return [line for line in lines if line.strip()]
+
+
+def _header(line: str) -> tuple[str, str | None]:
+    """Read ``Name: value``; ``Name:`` removes it, ``Name;`` sends it empty."""
+    if not _LINE_OF_HEADER.fullmatch(line):
+        raise ConfigError(f"-H: a header is 'Name: value', not {line!r}")
+    name, _, value = line.partition(":")
+    if line.rstrip().endswith(";") and ":" not in line:
+        return line.rstrip()[:-1].strip(), ""
+    return name.strip(), value.strip() or None
+
+
+def _basic(user: str) -> str:
+    if ":" not in user:
+        user = f"{user}:{getpass.getpass(f'password of {user}: ')}"
+    return f"Basic {base64.b64encode(os.fsencode(user)).decode()}"
