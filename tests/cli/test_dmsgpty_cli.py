@@ -149,6 +149,36 @@ async def test_the_escape_character_helps_is_typed_and_leaves(host: PtyHost) -> 
         assert await is_gone(shell)
 
 
+# What a full screen program says before and, if it can, after.
+SWITCHES_ON = r"\033[?1049h\033[22;0;0t\033[?1000;1006h\033[?2004h\033[?25l"
+SWITCHED_OFF = b"\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1006l\x1b[?2004l\x1b[?1049l\x1b[23;0t"
+
+
+@pytest.mark.parametrize("ending", ["leave", "hang up", "kill"])
+async def test_a_full_screen_that_is_cut_off_is_given_back(host: PtyHost, ending: str) -> None:
+    async with cli_on_terminal(*host.local) as terminal:
+        before = terminal.modes()
+        await terminal.shows(PROMPT)
+        await terminal.type(f"printf '{SWITCHES_ON}dra''wn'; cat; kill -9 $$\r")
+        await terminal.shows("drawn")
+        match ending:
+            case "leave":
+                await terminal.type("\r~.")
+            case "hang up":
+                terminal.process.send_signal(signal.SIGHUP)
+            case _:
+                await terminal.type(CTRL_D)
+        await terminal.shows(SWITCHED_OFF)
+        match ending:
+            case "leave":
+                await terminal.shows("[the session is ended]")
+            case "kill":
+                await terminal.shows("[ended by SIGKILL]")
+        await terminal.shows("\x1b[23;0t")
+        await terminal.exit_code()
+        assert terminal.modes() == before
+
+
 async def test_a_session_is_left_listed_and_gone_on_with(host: PtyHost) -> None:
     async with cli_on_terminal(*host.local) as terminal:
         before = terminal.modes()
