@@ -26,7 +26,7 @@ async def joined(
 ) -> AsyncIterator[Client]:
     """Be a client for the block; `DmsgError` if there is no session within so many seconds."""
     async with HttpDiscovery(url) as discovery:
-        await _wait_for_servers(discovery, url)
+        await wait_for_servers(discovery, url)
         async with open_client(
             sk, discovery=discovery, wait=False, min_sessions=min_sessions
         ) as client:
@@ -52,7 +52,8 @@ def hint(url: str) -> str:
     return "; 'dmsg up' runs a network on this machine" if url == HERE else ""
 
 
-async def _wait_for_servers(discovery: HttpDiscovery, url: str) -> None:
+async def wait_for_servers(discovery: HttpDiscovery, url: str) -> None:
+    """Wait until the discovery names a server; `DmsgError` after `PATIENCE`."""
     fault = f"{url}: no answer"
     with trio.move_on_after(PATIENCE):
         while True:

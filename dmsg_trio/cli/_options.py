@@ -128,8 +128,11 @@ class KeyOptions(PassphraseOptions):
         str, typer.Option("--key-env", help="Variable that holds the key, if it is set.")
     ] = "DMSG_SK"
 
-    def secret_key(self) -> SecretKey | None:
-        """Get the key from the one source that was named, or None if there is none."""
+    def secret_key(self, variable: str = "") -> SecretKey | None:
+        """Get the key from the one source that was named, or None if there is none.
+
+        ``variable`` is where the reference's program of this name has it.
+        """
         named = {
             "--key-file": self.key_file is not None,
             "--key-fd": self.key_fd is not None,
@@ -145,6 +148,8 @@ class KeyOptions(PassphraseOptions):
         if self.key_stdin:
             return _secrets.key_from_stdin(self.passphrase)
         sk = _secrets.key_from_environment(self.key_env, self.passphrase)
+        if sk is None and variable:
+            sk = _secrets.key_from_environment(variable, self.passphrase)
         if sk is None and self.key_env != DEFAULT_VARIABLE:
             raise ConfigError(f"--key-env: the variable {self.key_env} is not set")
         return sk

@@ -65,6 +65,15 @@ def _key(data: Hidden, where: str, passphrase: Passphrase) -> SecretKey:
     return open_identity(identity_untrusted(data, where), where, passphrase=passphrase)
 
 
+def refuse_on_command_line(secret: str | None, variable: str) -> None:
+    """Raise `ConfigError` if there is a key, as the reference takes one with ``--sk``."""
+    if secret:
+        raise ConfigError(
+            "--sk: everybody on this machine can read a command line: put the key into a file"
+            f" (--key-file) or into the variable {variable}"
+        )
+
+
 # ---- passphrases ----
 
 

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "http": ("dmsghttp", "Serve a folder, for anybody or for the keys on a list."),
     "status": ("status", "Show the servers and clients that a discovery knows."),
     "pty": ("pty", "Have a shell on any machine that has a key."),
+    "ip": ("dmsgip", "Show the address of this machine as servers see it."),
     "keys": ("keys", "Make, show and check identity files."),
     "server": ("dmsg_server", "Run a server, which relays streams between clients."),
     "discovery": ("dmsg_discovery", "Run a discovery, where clients and servers are found."),
