@@ -64,7 +64,7 @@ async def carry_both_ways(
 def reset_when_closed(stream: trio.abc.Stream) -> None:
     """Let a stream that is about to be closed not look whole to who is at its other end.
 
-    A Unix socket cannot say so: its other end reads an end like any other.
+    A Unix socket cannot say so: its other end reads an end like any other, if ends are not marked.
     """
     if isinstance(stream, ResettableStream):
         stream.reset()

@@ -19,23 +19,31 @@ import trio
 from dmsg_trio import Client
 from dmsg_trio._address import Address
 from dmsg_trio._keys import SecretKey
+from dmsg_trio._net.carrying import reset_when_closed
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.file_copy import FILES_URI
 from dmsg_trio._wire.forward import FORWARD_URI
 from dmsg_trio._wire.pty import PTY_URI, READ, START, WHITELIST, WHITELIST_URI
 from dmsg_trio._wire.shell import SHELL_URI, Output, ShellReader, Start, Started, encode
 from dmsg_trio.apps.pty._local import LocalSocket
-from dmsg_trio.apps.pty._requests import PtyRefusedError, request
+from dmsg_trio.apps.pty._requests import (
+    PtyRefusedError,
+    accept,
+    receive_request_untrusted,
+    request,
+)
 from dmsg_trio.apps.pty._routes import DirectRoute, HostUnreachedError, LocalRoute, Route
 from dmsg_trio.apps.pty._rpc import RpcError, open_rpc
 from dmsg_trio.apps.pty.copy import CopyError, CopyOptions, put
 from dmsg_trio.apps.pty.copy._progress import Progress
 from dmsg_trio.apps.pty.host import _host
 from dmsg_trio.apps.pty.host._allow import AllowList
-from dmsg_trio.apps.pty.host._audit import Audit
+from dmsg_trio.apps.pty.host._audit import Audit, AuditedSession
 from dmsg_trio.apps.pty.host._config import HostOptions
+from dmsg_trio.apps.pty.host._forwards import Forwards
 from dmsg_trio.apps.pty.host._host import MAX_REFUSED, PtyHost
 from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
+from dmsg_trio.apps.pty.remote._forwarding import forward_here
 from dmsg_trio.apps.pty.remote._remote import (
     CommandEnded,
     ConnectionLost,
@@ -408,6 +416,46 @@ async def test_other_hosts_are_reached_under_the_key_of_this_one(tmp_path: Path)
                 assert await stream.receive_some() == b"\x09DMSGPTY/X"
         with pytest.raises(HostUnreachedError, match="nobody listens on this port"):
             await LocalRoute(at.local, Address(GUEST.pk, 22)).open("dmsgpty/x")
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize("is_far", [True, False])
+async def test_a_forwarded_connection_that_breaks_there_does_not_look_whole_here(
+    tmp_path: Path, *, is_far: bool, is_whole: bool
+) -> None:
+    async def say_some(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(b"the first half")
+            await everything(stream)
+            if not is_whole:
+                reset_when_closed(stream)
+
+    async def be_a_host(stream: DmsgStream) -> None:
+        async with stream:
+            assert (await receive_request_untrusted(stream)).path == FORWARD_URI
+            await accept(stream)
+            await Forwards().serve(stream, None, AuditedSession())
+
+    async with (
+        scene(tmp_path) as at,
+        at.guest.listen(22) as other_host,
+        open_service_nursery() as nursery,
+    ):
+        targets = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        here = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        target, port = (each[0].socket.getsockname()[1] for each in (targets, here))
+        route = LocalRoute(at.local, Address(GUEST.pk, 22) if is_far else None)
+        nursery.start_soon(trio.serve_listeners, say_some, targets)
+        nursery.start_soon(trio.serve_listeners, be_a_host, [other_host])
+        nursery.start_soon(forward_here, route, here, "127.0.0.1", target, print)
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            assert await stream.receive_some() == b"the first half"
+            await stream.send_eof()
+            if is_whole:
+                assert await stream.receive_some() == b""
+            else:
+                with pytest.raises(trio.BrokenResourceError):
+                    await stream.receive_some()
 
 
 # ---- the end ----

@@ -16,6 +16,7 @@ from dmsg_trio.apps.pty._requests import (
     PtyUnansweredError,
     Request,
     accept,
+    accept_as_asked,
     receive_request_untrusted,
     refuse,
     request,
@@ -150,6 +151,26 @@ async def test_yes_is_a_zero() -> None:
     near, far = memory_stream_pair()
     await accept(far)
     assert await near.receive_some() == b"\x00"
+
+
+async def test_a_yes_with_marks_is_one_to_who_asked_for_them_only() -> None:
+    for uri, is_yes in (("x?end=marked", True), ("x?end=other", False), ("x", False)):
+        near, far = memory_connection()
+        await far.send_all(b"\x02")
+        await far.send_eof()
+        if is_yes:
+            assert await request(near, uri) is True
+        else:
+            with pytest.raises(PtyRefusedError):
+                await request(near, uri)
+
+
+async def test_streams_that_can_be_reset_get_no_marks() -> None:
+    near, far = memory_connection()
+    asked = Request.parse_untrusted(b"dmsgpty/x?end=marked")
+    assert asked.wants_marks
+    assert await accept_as_asked(far, asked) is far
+    assert await near.receive_some(1) == b"\x00"
 
 
 async def test_no_can_be_read_although_the_client_is_still_writing(

@@ -15,13 +15,16 @@ from dmsg_trio._address import Address
 from dmsg_trio._errors import UnreachableError
 from dmsg_trio._keys import SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._wire.forward import FORWARD_URI
 from dmsg_trio._wire.pty import PROXY_URI, PTY_URI
 from dmsg_trio._wire.shell import SHELL_URI
 from dmsg_trio.apps.pty._local import LocalSocket
+from dmsg_trio.apps.pty._marked import MarkedStream
 from dmsg_trio.apps.pty._requests import (
     PtyRefusedError,
     PtyUnansweredError,
     accept,
+    accept_as_asked,
     receive_request_untrusted,
     refuse,
 )
@@ -44,19 +47,27 @@ Serve = Callable[[trio.abc.HalfCloseableStream], Awaitable[None]]
 class LocalHost:
     """A program behind a local socket, which answers requests by a table: yes, or a reason for no."""
 
-    def __init__(self, answers: dict[str, str | None], *, far: str | None = None) -> None:
+    def __init__(
+        self, answers: dict[str, str | None], *, far: str | None = None, marks: bool = False
+    ) -> None:
         self.asked: list[str] = []
+        self.marked: list[bool] = []  # whether that was asked for
+        self._marks = marks
         self._answers = answers  # None: yes
         self._far = far
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.abc.HalfCloseableStream) -> None:
         async with stream:
             request = await receive_request_untrusted(stream)
             self.asked.append(request.path)
             if (reason := self._answers.get(request.path, "")) is not None:
                 await self._refuse(stream, reason)
                 return
-            await accept(stream)
+            if self._marks:
+                self.marked.append(request.wants_marks)
+                stream = await accept_as_asked(stream, request)
+            else:
+                await accept(stream)
             if request.path == CONNECT_URI:
                 assert request.address() == HOST
                 self.asked.append((await receive_request_untrusted(stream)).path)
@@ -66,7 +77,7 @@ class LocalHost:
                 await accept(stream)
             await stream.send_all(b"it is me")
 
-    async def _refuse(self, stream: trio.SocketStream, reason: str) -> None:
+    async def _refuse(self, stream: trio.abc.HalfCloseableStream, reason: str) -> None:
         if reason:
             await refuse(stream, reason)
         else:
@@ -99,6 +110,21 @@ async def test_the_host_of_this_machine_is_asked_itself(tmp_path: Path) -> None:
         with pytest.raises(PtyRefusedError, match="without saying why"):
             await route.open("dmsgpty/other")
     assert host.asked == [SHELL_URI, "dmsgpty/other"]
+
+
+@pytest.mark.parametrize("marks", [True, False])
+@pytest.mark.parametrize("far", [None, HOST])
+async def test_a_forward_is_had_also_of_a_host_that_marks_no_end(
+    tmp_path: Path, far: Address | None, *, marks: bool
+) -> None:
+    """One that is older than marks says yes as ever, and is taken at its word."""
+    host = LocalHost({FORWARD_URI: None, CONNECT_URI: None, SHELL_URI: None}, marks=marks)
+    async with listening(host, tmp_path / "s") as socket:
+        async with await LocalRoute(socket, far).open(FORWARD_URI) as stream:
+            assert isinstance(stream, MarkedStream) is marks
+            assert await stream.receive_some() == b"it is me"
+        assert await first_words(await LocalRoute(socket, far).open(SHELL_URI)) == b"it is me"
+    assert host.marked == ([True, False] if marks else [])
 
 
 async def test_another_host_is_spoken_to_through_the_local_one(tmp_path: Path) -> None:
