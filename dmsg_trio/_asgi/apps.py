@@ -80,11 +80,7 @@ class Inbox:
 
 
 class Apps(TaskGroup):
-    """The calls of the app on one connection, each a task in the connection's nursery."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        super().__init__()
-        self._nursery = nursery
+    """The calls of the app on one connection, each a task; ``async with`` waits for them."""
 
     async def spawn_app(
         self,

@@ -56,8 +56,15 @@ class Connection:
     def __init__(self, service: Service, stream: trio.abc.Stream, address: HttpAddress) -> None:
         self._service = service
         self._stream = stream
-        self._address = address
-        self._http: Http11
+        self._apps = Apps()
+        self._http = Http11(
+            *(service.app, service.config, service.context, self._apps),
+            client=address,
+            server=service.server_address,
+            state=ConnectionState(service.state),
+            send=self._take,
+            websockets=service.websockets,
+        )
         self._reading = trio.CancelScope()
         self._receives = False
         self._last_sent = trio.current_time()
@@ -67,17 +74,8 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until one side ends; the stream is closed then."""
-        service = self._service
         try:
-            async with trio.open_nursery() as nursery:
-                self._http = Http11(
-                    *(service.app, service.config, service.context, Apps(nursery)),
-                    client=self._address,
-                    server=service.server_address,
-                    state=ConnectionState(service.state),
-                    send=self._take,
-                    websockets=service.websockets,
-                )
+            async with self._apps:
                 with self._reading:
                     await self._read()
                 if self._timed_out:

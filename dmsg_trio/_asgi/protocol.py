@@ -1,8 +1,8 @@
 """Hypercorn's HTTP/1.1 and WebSockets, with the few rules of ours that differ.
 
 HTTP stays at version 1.1: HTTP/2 would bring a hundred requests at once, and pings that pass for
-progress. WebSockets come where they are wanted, uncompressed, since dmsg carries no long texts that
-would be worth the memory.
+progress. WebSockets come where they are wanted, uncompressed: what compresses a message keeps memory
+for each connection.
 """
 
 from __future__ import annotations
