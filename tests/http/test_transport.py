@@ -69,6 +69,17 @@ async def test_what_does_not_lead_over_dmsg_says_so() -> None:
             await http.get(f"https://{PK}/")
 
 
+async def test_one_client_can_have_dmsg_beside_other_transports() -> None:
+    def web(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text="the web")
+
+    async with ends() as both:
+        mounts = {"dmsg://": DmsgTransport(both.client)}
+        async with httpx.AsyncClient(mounts=mounts, transport=httpx.MockTransport(web)) as http:
+            assert (await http.get(f"dmsg://{both.server.pk}/who")).text == str(both.client.pk)
+            assert (await http.get("http://example.com/")).text == "the web"
+
+
 async def test_redirects_are_followed_in_all_their_forms() -> None:
     async with ends() as both, both.http() as http:
         pk = both.server.pk
