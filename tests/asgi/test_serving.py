@@ -448,15 +448,6 @@ async def test_an_answer_that_does_not_finish_is_not_waited_for(autojump_clock: 
     assert trio.current_time() == pytest.approx(DRAIN_TIME, abs=0.5)
 
 
-async def test_the_end_may_come_with_a_connection() -> None:
-    for _ in range(20):  # the order in which tasks begin is random
-        async with serving(App().asgi()) as listener:
-            await trio.testing.wait_all_tasks_blocked()
-            stream = listener.dial()
-            await trio.lowlevel.checkpoint()
-        assert await ended(stream)
-
-
 # ---- on real sockets ----
 
 
