@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import shlex
 import signal
 import sys
 from functools import partial
@@ -30,7 +31,7 @@ from dmsg_trio.apps.pty.host._config import (
     host_config,
 )
 
-from ._options import KeyOptions, LogOptions, spread
+from ._options import HERE, KeyOptions, LogOptions, spread
 from ._private_files import write_private
 from ._run import STOPS, call, program, run
 
@@ -251,11 +252,12 @@ def welcome(config: HostConfig, allowed: tuple[PublicKey, ...]) -> str:
     """Tell whoever started the host where it is and how to get in."""
     pk, options = config.secret_key.pk, config.options
     address = str(pk) if options.port == PTY_PORT else f"{pk}:{options.port}"
+    discovery = "" if config.discovery == HERE else f" --discovery {shlex.quote(config.discovery)}"
     lines = [
         f"key     {pk}",
         f"port    {options.port}, of the network at {config.discovery}",
         f"socket  {options.address}",
-        f"enter   dmsgpty-cli {address}",
+        f"enter   dmsgpty-cli --key-file FILE{discovery} {address}",
     ]
     if allowed:
         lines.append(f"allowed {len(allowed)} " + ("key" if len(allowed) == 1 else "keys"))

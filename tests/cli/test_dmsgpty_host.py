@@ -21,8 +21,15 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.apps.pty.host._allow import AllowList
 from dmsg_trio.apps.pty.host._audit import Audit
-from dmsg_trio.apps.pty.host._config import HostConfig, HostOptions, from_file, host_config
+from dmsg_trio.apps.pty.host._config import (
+    DISCOVERY,
+    HostConfig,
+    HostOptions,
+    from_file,
+    host_config,
+)
 from dmsg_trio.cli import dmsgpty_host
+from dmsg_trio.cli._options import HERE
 from dmsg_trio.client import Client
 from tests.waiting import PATIENCE, hearing
 
@@ -318,7 +325,8 @@ def test_it_says_how_to_get_in_and_that_nobody_may() -> None:
         allow_file=Path("a.json"),
     )
     said = dmsgpty_host.welcome(config, ())
-    assert f"enter   dmsgpty-cli {KEY.pk}:2022" in said
+    way = f"--key-file FILE --discovery {DISCOVERY}"
+    assert f"enter   dmsgpty-cli {way} {KEY.pk}:2022\n" in said
     assert "socket  /run/x.sock" in said
     assert "allowed nobody" in said
     assert "dmsgpty-cli whitelist-add PK" in said
@@ -326,7 +334,7 @@ def test_it_says_how_to_get_in_and_that_nobody_may() -> None:
     assert KEY.reveal().hex() not in said
 
 
-def test_the_port_that_everybody_uses_need_not_be_typed() -> None:
-    said = dmsgpty_host.welcome(HostConfig(secret_key=KEY), (A, B))
-    assert f"enter   dmsgpty-cli {KEY.pk}\n" in said
+def test_what_the_client_takes_by_itself_need_not_be_typed() -> None:
+    said = dmsgpty_host.welcome(HostConfig(secret_key=KEY, discovery=HERE), (A, B))
+    assert f"enter   dmsgpty-cli --key-file FILE {KEY.pk}\n" in said
     assert said.endswith("allowed 2 keys")
