@@ -172,6 +172,11 @@ def _split(host: str, command: list[str]) -> tuple[str, tuple[str, ...]]:
     if BREAK in words[:2]:
         at = words.index(BREAK)
         return "".join(words[:at]), tuple(words[at + 1 :])
+    if command and command[0].startswith("-"):
+        raise ConfigError(
+            f"{command[0]} behind {host}: options stand before PK,"
+            f" and a command that begins like one stands behind a '--'"
+        )
     return host, tuple("--" if word == BREAK else word for word in command)
 
 

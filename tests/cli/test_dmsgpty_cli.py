@@ -444,11 +444,12 @@ async def test_a_cli_that_is_killed_leaves_its_shell_for_as_long_as_it_wished(
     ("arguments", "error"),
     [
         (("-r", "none/socket"), "no host runs on this machine: none/socket is not there"),
-        ((NOBODY, "-r", "none/socket"), "no key to go by, and no host runs on this machine"),
+        (("-r", "none/socket", NOBODY), "no key to go by, and no host runs on this machine"),
         (("nonsense",), "nonsense"),
         (("--escape", "~~", NOBODY), "--escape: one ASCII character or 'none'"),
         (("-L", "80", NOBODY), "not [bind:]port:host:port: '80'"),
         (("--addr", NOBODY, NOBODY), "one host is enough"),
+        ((NOBODY, "-t", "top"), "options stand before PK"),
         (("whitelist-add", "02", "-r", "none/socket"), "a public key is 66 hex digits"),
         (("cp", "a"), "cp needs a source and a target"),
     ],
