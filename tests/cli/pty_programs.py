@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from dmsg_trio._keys import PublicKey, SecretKey
-from tests.cli.running import Done, environment
+from tests.cli.running import Done, command, environment
 from tests.cli.terminals import Terminal, open_terminal
 from tests.waiting import PATIENCE, answered
 
@@ -146,16 +146,9 @@ async def cli(
     *arguments: str, stdin: bytes = b"", discovery: str = "", env: dict[str, str] | None = None
 ) -> Done:
     """Run the CLI on pipes, to its end."""
-    with trio.fail_after(PATIENCE):
-        done = await trio.run_process(
-            [program("dmsgpty-cli"), *arguments],
-            stdin=stdin,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env={**environment(discovery), **(env or {})},
-        )
-    return Done(done.returncode, done.stdout, done.stderr.decode())
+    return await command(
+        [program("dmsgpty-cli"), *arguments], stdin=stdin, discovery=discovery, env=env
+    )
 
 
 @asynccontextmanager
