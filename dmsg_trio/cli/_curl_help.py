@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 USAGE: Final = 2
-OTHERS: Final = "Others"
+OTHERS: Final = "Your key, and the rest"
 
 
 class GroupedCommand(TyperCommand):
