@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection
 from typing import Final
 
 import trio
@@ -66,19 +67,22 @@ class FilesApp:
             return
         exchange = Exchange(scope, receive, send)
         try:
-            await self._serve_untrusted(exchange)
+            await self._answer_untrusted(exchange)
         except ClientGoneError:
             pass
-        except FileChangedError as change:
+        except (FileChangedError, OSError) as fault:
             # An answer that ends too early is one that the client knows to be broken.
-            logger.warning("%s broke off: %s", _name_of(exchange), change)
-        except OSError as error:
-            if exchange.has_started:
-                logger.warning("%s broke off: %s", _name_of(exchange), error.strerror)
-            else:
-                await exchange.answer(_answer_to(error, exchange))
+            logger.warning("%s broke off: %s", _name_of(exchange), fault)
         finally:
             self._on_answered(exchange.outcome())
+
+    async def _answer_untrusted(self, exchange: Exchange) -> None:
+        try:
+            await self._serve_untrusted(exchange)
+        except OSError as error:
+            if exchange.has_started:
+                raise
+            await exchange.answer(_answer_to(error, exchange))
 
     async def _serve_untrusted(self, exchange: Exchange) -> None:
         if self._allowed is not None and exchange.client not in self._allowed:
@@ -109,38 +113,38 @@ class FilesApp:
         if not target.is_clean:
             await exchange.answer(_moved(exchange, target.path))
             return
-        opened = await self._open_untrusted(target.names)
+        opened = await trio.to_thread.run_sync(self._find, target, limiter=self._threads)
         try:
-            if opened.is_folder and not target.is_folder and target.names:
+            if not opened.is_folder:
+                name = INDEX if target.is_folder else target.names[-1]
+                await self._files.serve(exchange, name, opened)
+            elif not target.is_folder:
                 await exchange.answer(_moved(exchange, path_of(target.names, is_folder=True)))
-            elif opened.is_folder:
-                await self._serve_folder(exchange, target, opened)
-            elif target.is_folder:
-                await exchange.answer(text(404, "Not Found"))
             else:
-                await self._files.serve(exchange, target.names[-1], opened)
+                await exchange.answer(
+                    await trio.to_thread.run_sync(
+                        self._listing, exchange, target, opened, limiter=self._listings
+                    )
+                )
         finally:
             opened.close()
 
-    # ---- folders ----
-
-    async def _serve_folder(self, exchange: Exchange, target: Target, folder: Opened) -> None:
+    def _find(self, target: Target) -> Opened:
+        """Open what a path names; an index stands for its folder."""
+        opened = self._tree.open_untrusted(target.names)
+        if not target.is_folder:
+            return opened
         try:
-            index = await self._open_untrusted((*target.names, INDEX))
+            if not opened.is_folder:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            index = self._tree.open_untrusted((*target.names, INDEX))
         except FileNotFoundError:
-            pass
-        else:
-            try:
-                if not index.is_folder:
-                    await self._files.serve(exchange, INDEX, index)
-                    return
-            finally:
-                index.close()
-        await exchange.answer(
-            await trio.to_thread.run_sync(
-                self._listing, exchange, target, folder, limiter=self._listings
-            )
-        )
+            return opened
+        except OSError:
+            opened.close()
+            raise
+        (opened if not index.is_folder else index).close()
+        return opened if index.is_folder else index
 
     def _listing(self, exchange: Exchange, target: Target, folder: Opened) -> Answer:
         entries = self._tree.list(folder, target.names, MAX_ENTRIES)
@@ -155,11 +159,6 @@ class FilesApp:
             return Answer(200, body, {"content-type": "application/json", **shared})
         body = html_listing(target.names, entries, view, uploads=self._uploads is not None)
         return Answer(200, body, {**PAGE_HEADERS, **shared})
-
-    async def _open_untrusted(self, names: Sequence[bytes]) -> Opened:
-        return await trio.to_thread.run_sync(
-            self._tree.open_untrusted, names, limiter=self._threads
-        )
 
 
 def _moved(exchange: Exchange, path: str) -> Answer:

@@ -71,10 +71,15 @@ class Page(HTMLParser):
         return [text for link, text in self.links.items() if link.startswith("./") and link != "./"]
 
 
+def write_odd_files(folder: Path) -> None:
+    """Make a file for each odd name, with the name in it."""
+    for name in ODD:
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(name)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ODD:
-        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(name)
+    write_odd_files(tmp_path)
     return tmp_path
 
 
