@@ -151,7 +151,7 @@ class Plan:
             secret_headers=tuple(each for each in headers if each[0].lower() in SECRET),
             trusts_redirects=asking.location_trusted,
             body=sent.body,
-            redirects=asking.max_redirs if asking.location or asking.location_trusted else 0,
+            redirects=asking.max_redirs if asking.location or asking.location_trusted else None,
             span=saving.span,
             decodes=saving.compressed,
             shows_heads=saving.include or asking.head,

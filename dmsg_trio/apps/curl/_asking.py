@@ -69,7 +69,7 @@ class Asking:
         target = _target_of(response)
         self.report.redirect_url = str(target) if target else ""
         limit = self.order.redirects
-        if target is None or not limit:
+        if target is None or limit is None:
             return None
         if followed == limit:
             reason = f"more than {limit} redirects, the last one to {target}"

@@ -173,7 +173,7 @@ class Transfer:
         self._intake.check_status(response, may_try_again=self._tries_left > 0)
         receiver = self._receiver_for(response)
         order = self._order
-        is_pure = order.is_plain_get and response.status_code == 200 and not order.shows_heads
+        is_pure = order.is_plain_get and response.status_code == 200
         receiver.begin(order.url, Version.of(response) if is_pure else Version())
         heads = self._asking.heads if order.shows_heads else b""
         if heads:
@@ -265,6 +265,7 @@ class Transfer:
         self._watcher.body_begins(receiver.have[-1][1], total)
 
     async def _fetch_parts(self, receiver: FileReceiver) -> None:
+        receiver.scatter()
         waiting = cut(receiver.missing(), self._order.streams)
 
         async def fetch_some() -> None:

@@ -105,7 +105,7 @@ class Intake:
         return TransferError(ExitCode.PARTIAL, reason, may_pass=expected != UNKNOWN_SIZE)
 
     def _remember_now_and_then(self, receiver: Receiver) -> None:
-        if len(receiver.have) < 2 or not isinstance(receiver, FileReceiver):
+        if not isinstance(receiver, FileReceiver) or not receiver.is_scattered:
             return
         if trio.current_time() > self._remembered + REMEMBER_EVERY:
             self._remembered = trio.current_time()

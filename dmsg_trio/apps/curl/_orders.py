@@ -50,7 +50,7 @@ class Order:
     secret_headers: Headers = ()  # not for another key that a redirect leads to
     trusts_redirects: bool = False
     body: Body | None = None
-    redirects: int = 0  # followed at the most; -1: all
+    redirects: int | None = None  # followed at the most; -1: all, None: they are answers
     span: str = ""  # a range that was asked for, as "0-99"
     decodes: bool = False  # asks for a compressed answer, and unpacks it
     shows_heads: bool = False  # in front of the body
@@ -66,7 +66,8 @@ class Order:
     @property
     def is_plain_get(self) -> bool:
         """Whether asking for a part of the answer, or asking again, is the same as asking once."""
-        return self.method == "GET" and self.body is None and not self.span and not self.decodes
+        is_plain = not (self.span or self.decodes or self.shows_heads)
+        return self.method == "GET" and self.body is None and is_plain
 
 
 @dataclass(slots=True)

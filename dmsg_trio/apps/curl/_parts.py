@@ -98,6 +98,11 @@ class PartFile:
             self._note_path.unlink(missing_ok=True)
             os.ftruncate(self.fd, 0)
 
+    def cut_to(self, size: int) -> None:
+        """Drop what is behind ``size`` bytes."""
+        with saying(f"writing {self.path}"):
+            os.ftruncate(self.fd, size)
+
     def take_from_target(self, size: int) -> None:
         """Begin with what the target begins with."""
         self.clear()

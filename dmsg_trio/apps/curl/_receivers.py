@@ -80,6 +80,7 @@ class FileReceiver:
         self.have: list[Span] = []
         self._keeps_time = keeps_time
         self._url = ""
+        self.is_scattered = False  # its size does not say what is there
 
     @property
     def name(self) -> str:
@@ -95,7 +96,12 @@ class FileReceiver:
         spans = [(0, size)] if note.have is None else note.have
         self.have = joined((start, min(stop, size)) for start, stop in spans if start < size)
         self.version, self._url = note.version, note.url
-        return bool(self.have)
+        if not self.have:
+            return False
+        # Behind it may be bytes that no note speaks of: a size must not speak of them either.
+        self.part.cut_to(self.have[-1][1])
+        self.remember()
+        return True
 
     def take_from_target(self, size: int) -> None:
         """Go on behind so many bytes of the target, whatever they are."""
@@ -106,13 +112,19 @@ class FileReceiver:
         """Begin anew; what can be told from other versions is remembered."""
         self.part.clear()
         self.version, self.have, self._url = version, [], str(url)
+        self.is_scattered = False
+        self.remember()
+
+    def scatter(self) -> None:
+        """Prepare for bytes that do not come in their order: from now on notes say which are there."""
+        self.is_scattered = True
         self.remember()
 
     def remember(self) -> None:
         """Write down what is there, if it is of use to another run."""
         if self.version.validator:
-            is_simple = len(self.have) <= 1 and all(not start for start, _ in self.have)
-            self.part.remember(Note(self._url, self.version, None if is_simple else self.have))
+            in_order = self.have in ([], [(0, self.part.size)]) and not self.is_scattered
+            self.part.remember(Note(self._url, self.version, None if in_order else self.have))
 
     async def write(self, data: bytes, at: int) -> None:
         """Write to the page cache, which takes less time than a thread to do it in."""
@@ -136,7 +148,7 @@ class FileReceiver:
         """Keep what is good for `recall`."""
         if self.part.fd < 0:
             return ""
-        if len(self.have) > 1 or any(start for start, _ in self.have):
+        if self.is_scattered:
             self.remember()
         count = sum(stop - start for start, stop in self.have)
         return f"{count} bytes are kept in {self.part.path}" if self.part.leave() else ""

@@ -87,6 +87,9 @@ async def test_there_are_so_many_redirects_and_no_more() -> None:
     site = redirecting(*[(302, "/again")] * 10)
     report = await transfer(site, Collected().output, redirects=3)
     assert (code(report), len(site.asked)) == (ExitCode.TOO_MANY_REDIRECTS, 4)
+    site = redirecting((302, "/again"))
+    report = await transfer(site, Collected().output, redirects=0)
+    assert (code(report), len(site.asked)) == (ExitCode.TOO_MANY_REDIRECTS, 1)
     site = redirecting(*[(302, "/again")] * 100)
     assert code(await transfer(site, Collected().output, redirects=-1)) == 0
 

@@ -135,3 +135,18 @@ async def test_a_stalled_body_is_left_at_once_when_cancelled(autojump_clock: obj
             await fetch(near, f"dmsg://{far.pk}/", Collected().output)
         assert scope.cancelled_caught
         assert trio.current_time() - began < 5.1
+
+
+async def test_a_redirect_to_the_same_key_needs_no_new_stream(autojump_clock: object) -> None:
+    async def leads_on(stream: DmsgStream) -> None:
+        await stream.send_all(
+            b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 5\r\n\r\nmoved"
+        )
+        assert (await stream.receive_some()).startswith(b"GET /b ")
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere")
+
+    collected = Collected()
+    async with answering(leads_on) as (near, far), DmsgTransport(near) as transport:
+        order = Order(url=parse_url(f"dmsg://{far.pk}/a"), redirects=5)
+        report = await Transfer(transport, order, collected.output, Heard()).run()
+    assert (code(report), report.connects, collected.data) == (0, 1, b"here")

@@ -8,7 +8,8 @@ import pytest
 
 from dmsg_trio.apps.curl import ExitCode, Retries, ToFile, _fetching
 from dmsg_trio.apps.curl._fetching import cut
-from tests.apps.curl.sites import Collected, Site, code, names, transfer
+from dmsg_trio.apps.curl._parts import PartFile, joined
+from tests.apps.curl.sites import SITE, Collected, Site, code, names, transfer
 
 CONTENT = random.Random(1).randbytes(95_123)
 NEW = random.Random(2).randbytes(95_123)
@@ -94,3 +95,49 @@ def test_what_is_missing_is_cut_into_about_as_many_parts_as_there_are_streams() 
         (10_000, 20_000), (20_000, 30_000), (30_000, 40_000), (40_000, 50_000)
     ]  # fmt: skip
     assert cut([(0, 6_000), (8_000, 9_000)], 4) == [(0, 5_000), (5_000, 6_000), (8_000, 9_000)]
+
+
+@pytest.mark.parametrize("streams", [1, 4])
+async def test_a_note_never_speaks_of_bytes_that_are_not_there(
+    tmp_path: Path, streams: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """Wherever it is killed: each write is looked at as another run would find it."""
+    written: list[tuple[int, int]] = []
+    claims: list[list[tuple[int, int]]] = []
+    write, clear, cut_to = PartFile.write, PartFile.clear, PartFile.cut_to
+
+    def look(part: PartFile) -> None:
+        note = part.note(SITE + "file")
+        if note is not None:
+            size = part.size
+            claimed = [(0, size)] if note.have is None else note.have
+            claims.append([(start, min(stop, size)) for start, stop in claimed])
+            assert joined([*written, *claims[-1]]) == joined(written)
+
+    def watched_write(part: PartFile, data: bytes, at: int) -> None:
+        write(part, data, at)
+        written.append((at, at + len(data)))
+        look(part)
+
+    def watched_clear(part: PartFile) -> None:
+        clear(part)
+        written.clear()
+        look(part)
+
+    def watched_cut(part: PartFile, size: int) -> None:
+        cut_to(part, size)
+        written[:] = [(start, min(stop, size)) for start, stop in written if start < size]
+        look(part)
+
+    monkeypatch.setattr(PartFile, "write", watched_write)
+    monkeypatch.setattr(PartFile, "clear", watched_clear)
+    monkeypatch.setattr(PartFile, "cut_to", watched_cut)
+    site = Site(CONTENT, breaks_after=[-1 if streams > 1 else 9000, 3000, 4000, 5000, 6000, 700])
+    output = ToFile(path=tmp_path / "it", goes_on=True)
+    for _ in range(9):
+        report = await transfer(site, output, streams=streams, retries=Retries(times=1))
+        streams = 5 - streams  # the next run does it the other way
+        if code(report) == 0:
+            break
+    assert (tmp_path / "it").read_bytes() == CONTENT
+    assert any(claims)
