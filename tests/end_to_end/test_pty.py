@@ -36,6 +36,7 @@ class Guest:
     """Somebody with a key, who runs the CLI as a client of the network."""
 
     def __init__(self, folder: Path, key: SecretKey, discovery: str) -> None:
+        self.key = key
         self.discovery = discovery
         self.options = ("--key-file", str(folder / f"{key.pk}.key"))
         path = Path(self.options[1])
