@@ -12,23 +12,30 @@ from typing import TYPE_CHECKING, ClassVar
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from ._settings import prepare
+
 if TYPE_CHECKING:
-    from typer._click import Command, Context
+    from typer._click import Command, Context, HelpFormatter
 
 
 class Later(TyperCommand):
     """A command that is imported when it runs: a module with a Typer ``app``."""
 
-    def __init__(self, name: str, module: str, line: str) -> None:
+    def __init__(self, name: str, module: str, line: str, path: tuple[str, ...]) -> None:
         super().__init__(name, help=line)
         self._module = module
+        self._path = path
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: Context | None = None, **extra: object
     ) -> Context:
         """Import the command and let it read its arguments."""
-        module = import_module(f"{__package__}.{self._module}")
-        return get_command(module.app).make_context(info_name, args, parent, **extra)
+        command = get_command(import_module(f"{__package__}.{self._module}").app)
+        if isinstance(command, LaterGroup):
+            command.path = self._path
+        if not extra.get("resilient_parsing"):
+            prepare(command, self._path)
+        return command.make_context(info_name, args, parent, **extra)
 
 
 class LaterGroup(TyperGroup):
@@ -36,6 +43,8 @@ class LaterGroup(TyperGroup):
 
     table: ClassVar[Mapping[str, tuple[str, str]]]  # name: (module of dmsg_trio.cli, what it does)
     aliases: ClassVar[Mapping[str, str]] = {}
+    titles: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # of groups in the help, if there are any
+    path: tuple[str, ...] = ()  # the words that lead here
 
     def list_commands(self, ctx: Context) -> list[str]:
         """Name all commands, in the order of the table."""
@@ -44,4 +53,14 @@ class LaterGroup(TyperGroup):
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         """Find a command by its name or alias."""
         name = self.aliases.get(cmd_name, cmd_name)
-        return Later(cmd_name, *self.table[name]) if name in self.table else None
+        if name not in self.table:
+            return None
+        return Later(cmd_name, *self.table[name], (*self.path, name))
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the commands, under the titles of their groups."""
+        width = max(map(len, self.table))
+        for title, names in (self.titles or {"Commands": tuple(self.table)}).items():
+            with formatter.section(title):
+                # As wide as the widest of all groups.
+                formatter.write_dl([(name.ljust(width), self.table[name][1]) for name in names])

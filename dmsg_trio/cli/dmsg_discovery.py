@@ -30,8 +30,9 @@ from dmsg_trio.discovery.serving import (
     serve_discovery,
 )
 
+from ._main import main_of
 from ._options import KeyOptions, LogOptions, spread
-from ._run import call, program, run
+from ._run import program, run
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ app = program()
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsg-discovery", standalone_mode=True))
+    main_of(app, "dmsg-discovery", "discovery")
 
 
 @app.command()

@@ -23,9 +23,10 @@ from dmsg_trio.server._config import (
     parse_config,
 )
 
+from ._main import main_of
 from ._options import KeyOptions, Level, LogOptions, spread
 from ._private_files import write_private
-from ._run import STOPS, call, program, run
+from ._run import STOPS, program, run
 
 DISCOVERY: Final = "http://dmsgd.skywire.skycoin.com"  # of the production network
 TEST_DISCOVERY: Final = "http://dmsgd.skywire.dev"
@@ -42,7 +43,7 @@ app.add_typer(config_app, name="config", help="Make configuration files.")
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsg-server"))
+    main_of(app, "dmsg-server", "server")
 
 
 @app.callback()

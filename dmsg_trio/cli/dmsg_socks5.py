@@ -21,9 +21,10 @@ from dmsg_trio._keys import PublicKey, SecretKey
 
 from . import _secrets
 from ._access import keys_named
+from ._main import main_of
 from ._options import HERE, AsJson, KeyOptions, LogOptions, ToolLogOptions, spread
 from ._parties import parse_address
-from ._run import call, one_line, program, run
+from ._run import one_line, program, run
 
 if TYPE_CHECKING:
     import trio
@@ -42,7 +43,7 @@ app = program(no_args_is_help=True)
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsg-socks5"))
+    main_of(app, "dmsg-socks5", "socks")
 
 
 def _show_version(*, wanted: bool) -> None:

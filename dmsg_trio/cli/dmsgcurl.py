@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from dataclasses import replace
-from functools import partial
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -26,8 +25,9 @@ from ._curl_options import (
     SavingOptions,
     ShowingOptions,
 )
+from ._main import main_of
 from ._options import DEFAULT_VARIABLE, KeyOptions, Level, ToolLogOptions, spread
-from ._run import call, program, run
+from ._run import program, run
 
 USAGE: Final = 2
 VARIABLE: Final = "DMSGCURL_SK"  # as the reference calls it
@@ -38,7 +38,7 @@ app = program()
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsgcurl"), failure=USAGE)
+    main_of(app, "dmsgcurl", "curl", failure=USAGE)
 
 
 @app.command(cls=GroupedCommand)

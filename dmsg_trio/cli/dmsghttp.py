@@ -21,8 +21,9 @@ from dmsg_trio._keys import PublicKey, SecretKey
 
 from . import _secrets
 from ._access import keys_in_file, keys_named
+from ._main import main_of
 from ._options import HERE, KeyOptions, ToolLogOptions, spread
-from ._run import STOPS, call, one_line, printable, program, run
+from ._run import STOPS, one_line, printable, program, run
 
 if TYPE_CHECKING:
     from dmsg_trio.apps.files import Answered, UploadOptions
@@ -40,7 +41,7 @@ app = program()
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsghttp"))
+    main_of(app, "dmsghttp", "http")
 
 
 def _show_version(*, wanted: bool) -> None:

@@ -16,9 +16,10 @@ from dmsg_trio._errors import DmsgError, RemoteProtocolError
 from dmsg_trio._keys import PublicKey, SecretKey
 
 from ._access import keys_named
+from ._main import main_of
 from ._options import HERE, AsJson, KeyOptions, ToolLogOptions, spread
 from ._parties import DialTimeout
-from ._run import call, one_line, program, run
+from ._run import one_line, program, run
 from ._secrets import refuse_on_command_line
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ app = program()
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsgip"))
+    main_of(app, "dmsgip", "ip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,10 @@ from typer.core import TyperGroup
 from dmsg_trio._errors import ConfigError
 
 from ._forward_specs import ForwardSpec
+from ._main import main_of
 from ._options import AsJson, ToolLogOptions, spread
 from ._pty_way import ShortWayOptions, WayOptions
-from ._run import STOPS, call, clearly, program, run
+from ._run import STOPS, clearly, program, run
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -69,7 +70,7 @@ app = program(cls=_Program)
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsgpty-cli"), failure=OWN_FAILURE)
+    main_of(app, "dmsgpty-cli", "pty", "cli", failure=OWN_FAILURE)
 
 
 def _exit_with(do: Callable[[], Awaitable[int]]) -> NoReturn:

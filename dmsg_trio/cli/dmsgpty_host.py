@@ -31,9 +31,10 @@ from dmsg_trio.apps.pty.host._config import (
     host_config,
 )
 
+from ._main import main_of
 from ._options import HERE, KeyOptions, LogOptions, spread
 from ._private_files import write_private
-from ._run import STOPS, call, program, run
+from ._run import STOPS, program, run
 
 if TYPE_CHECKING:
     from dmsg_trio.client import Client
@@ -47,7 +48,7 @@ app = program()
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsgpty-host"))
+    main_of(app, "dmsgpty-host", "pty", "host")
 
 
 EnvPrefix = Annotated[

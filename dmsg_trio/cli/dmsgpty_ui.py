@@ -23,10 +23,11 @@ from dmsg_trio._net.tcp import listen_tcp, parse_host_port
 from dmsg_trio.apps.pty._places import PTY_PORT
 
 from ._joining import joined, why
+from ._main import main_of
 from ._options import LogOptions, spread
 from ._parties import parse_address
 from ._pty_way import WayOptions
-from ._run import call, program, run
+from ._run import program, run
 
 if TYPE_CHECKING:
     from dmsg_trio._wire.pty import WindowSize
@@ -46,7 +47,7 @@ app = program()
 
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
-    call(partial(app, prog_name="dmsgpty-ui"))
+    main_of(app, "dmsgpty-ui", "pty", "ui")
 
 
 @app.command()
