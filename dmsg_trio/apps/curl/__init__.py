@@ -2,11 +2,11 @@
 
 from ._bodies import Body, BytesBody, Field, FileBody, FormBody, StreamBody
 from ._codes import ExitCode, TransferError
-from ._fetching import Transfer
 from ._names import name_in_url, parse_url
 from ._orders import OnError, Order, Report, Retries, Watcher
 from ._pace import Stall
 from ._receivers import ToFile, ToStream, Write
+from ._transfer import Transfer
 
 __all__ = [
     "Body",

@@ -1,7 +1,7 @@
-"""A transfer: asked, received, gone on with where it broke off, and begun anew where it must be.
+"""One try to have what an order asks for: anew, the rest of it, or its parts side by side.
 
-One try is one question, or several that ask for parts. What arrived stays with the receiver, so the
-next try asks for the rest, on the condition that it is the rest of the same version.
+It is one question, or several that ask for parts. What arrived stays with the receiver, so the next
+try asks for the rest, on the condition that it is the rest of the same version.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from typing import Final
 import httpx
 import trio
 
-from dmsg_trio._net.nurseries import open_service_nursery
-
 from ._asking import Asking
 from ._codes import ExitCode, TransferError, place
 from ._intake import Intake
-from ._orders import OnError, Order, Report, Watcher
-from ._pace import Pace
+from ._orders import OnError, Order, Watcher
 from ._parts import Span
 from ._receivers import FileReceiver, Receiver, StreamReceiver, ToFile, ToStream
 from ._versions import Version, moment, part_of, total_of_unsatisfiable
@@ -35,87 +32,24 @@ class _Changed(Exception):
         self.receiver = receiver
 
 
-class Transfer:
-    """Carries out one order; `run` does it, and the report says how it went."""
+class Fetch:
+    """Has the answer to one order, in as many tries as it takes; what arrived stays in between."""
 
     def __init__(
-        self,
-        transport: httpx.AsyncBaseTransport,
-        order: Order,
-        output: ToStream | ToFile,
-        watcher: Watcher,
+        self, asking: Asking, order: Order, output: ToStream | ToFile, watcher: Watcher
     ) -> None:
-        self.report = Report(order.url, order.url, order.method)
+        self.receiver: Receiver | None = None
+        self._asking = asking
         self._order = order
         self._output = output
         self._watcher = watcher
-        self._asking = Asking(transport, order, watcher, self.report)
-        self._intake = Intake(self._asking, order, watcher)
-        self._receiver: Receiver | None = None
-        self._tries_left = order.retries.times
+        self._report = asking.report
+        self._intake = Intake(asking, order, watcher)
+        self._is_last_try = False
 
-    async def run(self) -> Report:
-        """Try until it is done, or until there is no hope; errors are in the report."""
-        self.report.began = trio.current_time()
-        try:
-            await self._try_and_try()
-        except TransferError as error:
-            self.report.error = error
-        finally:
-            if self._receiver is not None and (kept := self._receiver.leave()):
-                self._watcher.note(f"{kept}; -C - goes on with them")
-            self.report.ended = trio.current_time() - self.report.began
-        return self.report
-
-    async def _try_and_try(self) -> None:
-        retries = self._order.retries
-        while True:
-            self.report.tries += 1
-            try:
-                await self._try()
-            except TransferError as error:
-                pause = retries.pause(self.report.tries, error)
-                until = trio.current_time() + pause - self.report.began
-                is_late = retries.within and until > retries.within
-                body = self._order.body
-                is_spent = body is not None and not body.is_repeatable and self.report.uploaded
-                may_pass = error.may_pass or retries.whatever
-                if not self._tries_left or not may_pass or is_late or is_spent:
-                    raise
-                self._watcher.tries_again(error, pause, self._tries_left)
-                self._tries_left -= 1
-                await trio.sleep(pause)
-            else:
-                return
-
-    async def _try(self) -> None:
-        order = self._order
-        self._asking.pace = Pace(order.rate, order.stall)
-        failures: list[TransferError] = []
-        with trio.move_on_after(order.max_time or math.inf) as limit:
-            try:
-                async with open_service_nursery() as nursery:
-                    if order.stall:
-                        nursery.start_soon(self._asking.pace.watch, place(order.url))
-                    await self._fetch()
-            except* TransferError as group:
-                failures += leaves(group)
-        if failures:
-            raise failures[0]
-        if limit.cancelled_caught:
-            reason = f"{self._doing}: not done within {order.max_time:g} s"
-            raise TransferError(ExitCode.TIMEOUT, f"{reason}, {self.report.downloaded} bytes in")
-
-    @property
-    def _doing(self) -> str:
-        where = place(self.report.url)
-        if self.report.response is None:
-            return f"{'asking' if self.report.connects else 'dialing'} {where}"
-        return f"receiving from {where}"
-
-    # ---- one try ----
-
-    async def _fetch(self) -> None:
+    async def go_on(self, *, is_last_try: bool) -> None:
+        """Try once."""
+        self._is_last_try = is_last_try
         receiver = self._open_early()
         try:
             if isinstance(receiver, FileReceiver) and len(receiver.have) > 1:
@@ -132,12 +66,12 @@ class Transfer:
     def _open_early(self) -> Receiver | None:
         """Open the file before anything is asked, where another run may have left a part of it."""
         output = self._output
-        if self._receiver is not None or not isinstance(output, ToFile):
-            return self._receiver
+        if self.receiver is not None or not isinstance(output, ToFile):
+            return self.receiver
         if (output.goes_on or output.from_byte) and self._order.is_plain_get:
-            self._receiver = output.open(self._order.url)
-            self.report.filename = getattr(self._receiver, "name", "")
-        return self._receiver
+            self.receiver = output.open(self._order.url)
+            self._report.filename = getattr(self.receiver, "name", "")
+        return self.receiver
 
     async def _has_all_already(self, receiver: Receiver | None) -> bool:
         """Ask, where a file is to be gone on with that is none of our parts, if it is complete."""
@@ -170,7 +104,7 @@ class Transfer:
 
     async def _take_answer(self, response: httpx.Response) -> None:
         """Take an answer that begins with the beginning."""
-        self._intake.check_status(response, may_try_again=self._tries_left > 0)
+        self._intake.check_status(response, may_try_again=not self._is_last_try)
         receiver = self._receiver_for(response)
         order = self._order
         is_pure = order.is_plain_get and response.status_code == 200
@@ -182,14 +116,14 @@ class Transfer:
         self._finish(receiver, response)
 
     def _receiver_for(self, response: httpx.Response) -> Receiver:
-        if self._receiver is not None:
-            return self._receiver
+        if self.receiver is not None:
+            return self.receiver
         if isinstance(self._output, ToStream):
-            self._receiver = StreamReceiver(self._output.write)
+            self.receiver = StreamReceiver(self._output.write)
         else:
-            self._receiver = self._output.open(self._order.url, response)
-            self.report.filename = getattr(self._receiver, "name", "")
-        return self._receiver
+            self.receiver = self._output.open(self._order.url, response)
+            self._report.filename = getattr(self.receiver, "name", "")
+        return self.receiver
 
     def _finish(self, receiver: Receiver, response: httpx.Response) -> None:
         receiver.finish(response)
@@ -221,7 +155,7 @@ class Transfer:
             elif response.status_code >= 400:
                 raise self._intake.refused(response)
             else:
-                reason = f"{place(self.report.url)} cannot go on at byte {at}"
+                reason = f"{place(self._report.url)} cannot go on at byte {at}"
                 raise TransferError(ExitCode.RANGE_ERROR, reason)
 
     def _is_complete(self, response: httpx.Response, receiver: Receiver, at: int) -> bool:
@@ -287,8 +221,8 @@ class Transfer:
         if failures:
             raise failures[0]
         self._check_complete(receiver)
-        if self.report.response is not None:
-            self._finish(receiver, self.report.response)
+        if self._report.response is not None:
+            self._finish(receiver, self._report.response)
 
     async def _fetch_part(self, receiver: FileReceiver, span: Span) -> None:
         start, stop = span
@@ -300,7 +234,7 @@ class Transfer:
             if part is None or not version.is_same(receiver.version):
                 raise _Changed(receiver)
             if (part.start, part.stop) != span:
-                reason = f"{place(self.report.url)} sends another range than {start}-{stop - 1}"
+                reason = f"{place(self._report.url)} sends another range than {start}-{stop - 1}"
                 raise TransferError(ExitCode.RANGE_ERROR, reason)
             await self._intake.take(response, receiver, start)
 

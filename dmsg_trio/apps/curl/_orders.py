@@ -36,7 +36,7 @@ class Retries:
 
     def pause(self, number: int, error: TransferError) -> float:
         """Say how long to wait before try ``number``, counted from 1."""
-        return error.pause or self.delay or min(2.0 ** (number - 1), LONGEST_PAUSE)
+        return error.pause or self.delay or min(2.0 ** min(number - 1, 99), LONGEST_PAUSE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
