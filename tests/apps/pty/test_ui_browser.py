@@ -190,9 +190,10 @@ async def test_the_end_of_a_shell_is_said_and_enter_begins_anew(
     async with running_ui(host.open_shell) as ui:
         tab = await browser.new_tab(ui.url)
         await tab.see(PROMPT)
-        await tab.type("exit 3\n")
+        await tab.type("clear; echo be''fore; exit 3\n")
         await tab.read("ended with exit code 3")
         await tab.press("Enter")
+        await tab.see(r"^before\s+exit\s+>")
         await tab.read("^$")
         await tab.type("echo a''gain\n")
         await tab.see("^again")

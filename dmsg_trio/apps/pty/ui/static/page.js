@@ -266,8 +266,10 @@ function startAgain() {
   const old = socket;
   socket = null;
   old?.close(NORMAL);
-  // What the last shell left on the screen stays, the modes that it left the terminal in do not.
-  terminal.write("\x1b[?1049l\x1b[!p\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n", () => {
+  // What the last shell left on the screen stays, the modes that it left the terminal in do not. To
+  // leave a full screen that is not there would take the cursor to the top.
+  const leave = terminal.buffer.active.type === "alternate" ? "\x1b[?1049l" : "";
+  terminal.write(leave + "\x1b[!p\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\r\n", () => {
     received = shown = acknowledged = tries = 0;
     keys = new Keys();
     phase = "connecting";
