@@ -118,6 +118,8 @@ def _not_reached(error: Exception, where: str, url: httpx.URL) -> TransferError:
             words = f"no listener on port {url.port or 80}"
         case UnreachableError():
             words = cause.reason.splitlines()[0]
+            if cause.attempts and words.endswith("was not reached"):
+                words = ""  # the attempts say it better
         case DiscoveryError():
             return TransferError(ExitCode.NOT_FOUND, f"looking up {where}: {one_line(cause)}")
         case _:
@@ -126,7 +128,9 @@ def _not_reached(error: Exception, where: str, url: httpx.URL) -> TransferError:
         f"over server {each.server[:SHOWN_DIGITS]}…: {each.reason}"
         for each in (cause.attempts if isinstance(cause, UnreachableError) else ())
     ]
-    return TransferError(ExitCode.NOT_CONNECTED, f"dialing {where}: {'; '.join([words, *ways])}")
+    key = url.host.removesuffix(".dmsg")
+    reason = "; ".join(filter(None, [words, *ways])).replace(key, f"{key[:SHOWN_DIGITS]}…")
+    return TransferError(ExitCode.NOT_CONNECTED, f"dialing {where}: {reason}")
 
 
 def _wrong_answer(text: str, where: str, *, is_answered: bool) -> TransferError:

@@ -5,15 +5,18 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
+from dmsg_trio._errors import Attempt, DiscoveryError, DmsgError, ErrorCode, UnreachableError
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.apps.curl import ExitCode, Order, Report, ToFile, ToStream, Transfer, parse_url
+from dmsg_trio.apps.curl._codes import translated
 from dmsg_trio.client import Client, DmsgStream
 from dmsg_trio.http import DmsgTransport
 from dmsg_trio.testing import Network
-from tests.apps.curl.sites import PK, Collected, Heard, code, names
+from tests.apps.curl.sites import OTHER_PK, PK, Collected, Heard, code, names
 
 UNKNOWN_SIZE = 2**63 - 1
 
@@ -150,3 +153,38 @@ async def test_a_redirect_to_the_same_key_needs_no_new_stream(autojump_clock: ob
         order = Order(url=parse_url(f"dmsg://{far.pk}/a"), redirects=5)
         report = await Transfer(transport, order, collected.output, Heard()).run()
     assert (code(report), report.connects, collected.data) == (0, 1, b"here")
+
+
+def test_each_way_that_a_dial_tried_is_named() -> None:
+    attempts = [
+        Attempt(OTHER_PK, "no answer within its share of the time, 5.0 s"),
+        Attempt(PK, f"no way to {PK}"),
+    ]
+    fault = UnreachableError(
+        ErrorCode.CANNOT_CONNECT_TO_DELEGATED, f"{PK}:81 was not reached", attempts
+    )
+    error = httpx.ConnectError("cannot connect")
+    error.__cause__ = fault
+    assert str(translated(error, parse_url(f"{PK}:81"), is_answered=False)) == (
+        f"(7) dialing {PK[:8]}…:81:"
+        f" over server {OTHER_PK[:8]}…: no answer within its share of the time, 5.0 s;"
+        f" over server {PK[:8]}…: no way to {PK[:8]}…"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (httpx.ConnectTimeout("late"), ExitCode.TIMEOUT),
+        (httpx.ReadTimeout("late"), ExitCode.TIMEOUT),
+        (httpx.WriteError("broke"), ExitCode.SEND_ERROR),
+        (httpx.ReadError("broke"), ExitCode.RECEIVE_ERROR),
+        (httpx.UnsupportedProtocol("no"), ExitCode.UNSUPPORTED),
+        (httpx.InvalidURL("no"), ExitCode.BAD_URL),
+        (DiscoveryError("away"), ExitCode.NOT_FOUND),
+    ],
+)
+def test_every_error_has_the_code_that_curl_has(
+    error: httpx.HTTPError | httpx.InvalidURL | DmsgError, exit_code: ExitCode
+) -> None:
+    assert translated(error, parse_url(PK), is_answered=False).code == exit_code
