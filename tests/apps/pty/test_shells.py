@@ -282,7 +282,7 @@ async def test_who_breaks_the_rules_is_told_so_and_loses_the_stream(
         (Output(b"x"), "a frame of type 0x82 from the wrong side"),
         (
             Attach(session="0" * 32, client="0" * 32, attempt=0, output=1),
-            "there is no such session",
+            "there is no such session: it has ended, or the host was started anew",
         ),
         (None, "no frame within 30 s"),
     ],

@@ -228,7 +228,7 @@ class Shells:
         if session := self._sessions.get((pk, claim.session)):
             return session
         if isinstance(claim, Attach):
-            return Refused("there is no such session")
+            return Refused("there is no such session: it has ended, or the host was started anew")
         return self._start(claim, pk, source)
 
     def _start(self, asked: Start, pk: PublicKey | None, source: str) -> ShellSession | Refused:
