@@ -1,0 +1,143 @@
+"""Connections to those who answer: used again while both sides allow it."""
+
+from __future__ import annotations
+
+import select
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from itertools import count
+from typing import Final, cast
+
+import h11
+import trio
+
+from dmsg_trio._net.carrying import reset_when_closed
+from dmsg_trio.client import DmsgStream
+
+from ._near import MAX_HEAD, RECEIVE_SIZE
+
+MAX_IDLE: Final = 128  # connections that wait for another request, to all targets together
+KEEP_TIME: Final = 15.0  # seconds that one waits; servers often keep 30
+
+
+class FarError(Exception):
+    """Whoever should answer broke off, or answers something else than HTTP."""
+
+
+class Far:
+    """The side of a connection to which requests go."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self.stream = stream
+        self.reused = False
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self.heard = False  # something of an answer came
+
+    def begin(self) -> None:
+        """Be ready for another request."""
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self.heard = False
+
+    async def send(self, *events: h11.Event) -> None:
+        """Send pieces of a request; `FarError` if nobody takes them."""
+        data = b"".join([self._http.send(event) or b"" for event in events])
+        if not data:
+            return
+        try:
+            await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise FarError(str(error) or "the connection broke") from error
+
+    def next_event_nowait(self) -> h11.Event | None:
+        """Give the next piece of the answer; None if more has to be received first."""
+        try:
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise FarError(f"what it answers is not HTTP: {error}") from error
+        if event is h11.NEED_DATA or event is h11.PAUSED:
+            return None
+        if isinstance(event, h11.ConnectionClosed):
+            raise FarError("it ended the connection without an answer")
+        return cast(h11.Event, event)
+
+    async def receive(self) -> None:
+        """Wait for more of the answer."""
+        try:
+            data = await self.stream.receive_some(RECEIVE_SIZE)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise FarError(str(error) or "the connection broke") from error
+        self.heard = self.heard or bool(data)
+        self._http.receive_data(bytes(data))
+
+    def take_rest(self) -> bytes:
+        """Take what came behind the answer: bytes of another protocol."""
+        return self._http.trailing_data[0]
+
+    @property
+    def may_be_used_again(self) -> bool:
+        """Whether both sides are done, and nothing came that nobody asked for."""
+        states = (self._http.our_state, self._http.their_state)
+        return states == (h11.DONE, h11.DONE) and not self._http.trailing_data[0]
+
+    def reset(self) -> None:
+        """Let the other side see that nobody waits for the rest."""
+        reset_when_closed(self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    key: Hashable
+    far: Far
+    until: float
+
+
+class Pool:
+    """Connections without a request."""
+
+    def __init__(self) -> None:
+        self._idle: OrderedDict[int, _Idle] = OrderedDict()  # the oldest first
+        self._numbers = count()
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def take(self, key: Hashable) -> Far | None:
+        """Give a connection to the same target, the youngest one that is still good."""
+        for number in reversed([each for each, idle in self._idle.items() if idle.key == key]):
+            far = self._idle.pop(number).far
+            if not _has_ended(far.stream):
+                far.reused = True
+                far.begin()
+                return far
+            far.reset()
+        return None
+
+    async def put(self, key: Hashable, far: Far) -> None:
+        """Keep a connection for another request."""
+        self._idle[next(self._numbers)] = _Idle(key, far, trio.current_time() + KEEP_TIME)
+        if len(self._idle) > MAX_IDLE:
+            await self._end_oldest()
+
+    async def run(self) -> None:
+        """End what nobody uses, until cancelled."""
+        while True:
+            await trio.sleep(KEEP_TIME / 4)
+            now = trio.current_time()
+            while self._idle and next(iter(self._idle.values())).until <= now:
+                await self._end_oldest()
+
+    async def _end_oldest(self) -> None:
+        _, idle = self._idle.popitem(last=False)
+        await trio.aclose_forcefully(idle.far.stream)
+
+
+def _has_ended(stream: trio.abc.Stream) -> bool:
+    """Tell whether anything came on a connection that should be silent: an end, most often."""
+    if isinstance(stream, DmsgStream):
+        return stream.is_ready
+    if isinstance(stream, trio.SocketStream):
+        poll = select.poll()
+        poll.register(stream.socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    return True

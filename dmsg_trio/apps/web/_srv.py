@@ -1,0 +1,164 @@
+"""Ports of this machine on ports of dmsg, as HTTP or as bytes, for anybody or for some keys.
+
+A program here takes whoever connects from loopback for a friend. So the key of who asks is said to it
+in ``X-Forwarded-For``, and nothing that the client itself says about that gets through, in whatever
+spelling: some frameworks read ``X_Forwarded_For`` as the same header.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+
+import h11
+import trio
+
+from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.carrying import carry_both_ways
+from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio.client import Client, DmsgStream
+
+from ._book import Book
+from ._conversation import Action, converse
+from ._errors import WebError
+from ._exchange import Onward
+from ._far import Pool
+from ._near import Answer, Near
+from ._targets import path_of, without_origin
+
+MAX_CONNECTIONS: Final = 1024  # at once on a port, of all keys; more are reset
+MAX_PER_KEY: Final = 256
+LOCAL: Final = "127.0.0.1"
+
+_TOLD_HERE: Final = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+                     b"x-forwarded-port", b"x-forwarded-server", b"x-real-ip", b"x-client-ip",
+                     b"true-client-ip"}  # fmt: skip
+_UNAUTHORIZED: Final = Answer(
+    HTTPStatus.UNAUTHORIZED,
+    b"401 Unauthorized",
+    (("Content-Type", "text/plain; charset=utf-8"), ("Connection", "close")),
+)
+
+logger = logging.getLogger("dmsg_trio.web")
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A local port, the dmsg port where it is, and who may come; None is everybody."""
+
+    local_port: int
+    port: int
+    allow: Collection[PublicKey] | None = None
+    raw: bool = False
+    keep_host: bool = False
+
+
+async def serve_exposed(
+    client: Client,
+    exposed: Sequence[Exposed],
+    *,
+    book: Book | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Carry streams to the local ports; run until cancelled."""
+    notes = book or Book()
+    async with open_service_nursery() as nursery:
+        for each in exposed:
+            port = _Port(each, notes)
+            listener = client.listen(each.port)
+            nursery.start_soon(port.pool.run)
+            nursery.start_soon(trio.serve_listeners, port.serve, [listener])
+        task_status.started()
+        await trio.sleep_forever()
+
+
+class _Port:
+    def __init__(self, exposed: Exposed, book: Book) -> None:
+        self._exposed = exposed
+        self._book = book
+        self._connections: Counter[PublicKey] = Counter()
+        self._refused: set[PublicKey] = set()
+        self.pool = Pool()
+        self._host = f"{LOCAL}:{exposed.local_port}".encode()
+
+    async def serve(self, stream: DmsgStream) -> None:
+        """Serve one stream; whatever its peer does ends here."""
+        pk = stream.remote.pk
+        async with stream:
+            count = self._connections
+            if count[pk] >= MAX_PER_KEY or count.total() >= MAX_CONNECTIONS:
+                stream.reset()
+                return
+            count[pk] += 1
+            try:
+                await self._serve(stream)
+            except WebError as error:
+                self._book.note(str(pk), str(error))
+                stream.reset()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                stream.reset()
+                logger.debug("%s: %s", pk, error)
+            finally:
+                count[pk] -= 1
+                if not count[pk]:
+                    del count[pk]
+
+    async def _serve(self, stream: DmsgStream) -> None:
+        pk = stream.remote.pk
+        may_come = self._may_come(pk)
+        if not self._exposed.raw:
+            route = partial(self._route, pk) if may_come else _refuse
+            await converse(Near(stream), route, pool=self.pool, book=self._book)
+        elif may_come:
+            with self._book.line("TCP", self._host.decode(), str(pk)) as carried:
+                async with await self._open() as local:
+                    await carry_both_ways(stream, local, carried=carried)
+        else:
+            stream.reset()
+
+    def _may_come(self, pk: PublicKey) -> bool:
+        if self._exposed.allow is None or pk in self._exposed.allow:
+            return True
+        if pk not in self._refused and len(self._refused) < MAX_CONNECTIONS:
+            self._refused.add(pk)
+            logger.warning(
+                "refused %s, which is not on the list of port %d", pk, self._exposed.port
+            )
+        return False
+
+    async def _open(self) -> trio.SocketStream:
+        try:
+            return await trio.open_tcp_stream(LOCAL, self._exposed.local_port)
+        except OSError as error:
+            reason = error.strerror or f"nothing listens on {self._host.decode()}"
+            raise WebError(
+                HTTPStatus.BAD_GATEWAY, "The program behind this port does not answer", reason
+            ) from error
+
+    def _route(self, pk: PublicKey, request: h11.Request) -> Action:
+        host = b"".join(value for name, value in request.headers if name == b"host")
+        kept = self._exposed.keep_host and host
+        return Onward(
+            key=self._host,
+            open=self._open,
+            name=self._host.decode(),
+            way=str(pk),
+            target=path_of(request),
+            host=host if kept else self._host,
+            add=[(b"X-Forwarded-For", str(pk).encode())],
+            drop=_is_told_here,
+            relocate=partial(without_origin, self._host),
+        )
+
+
+def _refuse(_request: h11.Request) -> Answer:
+    return _UNAUTHORIZED
+
+
+def _is_told_here(name: bytes) -> bool:
+    return name.replace(b"_", b"-") in _TOLD_HERE
