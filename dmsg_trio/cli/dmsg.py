@@ -13,6 +13,7 @@ from typer.main import get_group
 
 from ._later import LaterGroup
 from ._main import run_command
+from ._options import show_version
 from ._run import program
 
 GROUPS: Final = {
@@ -27,6 +28,7 @@ GROUPS: Final = {
         "cat": ("cat", "Connect standard input and output to a port of a client."),
         "curl": ("dmsgcurl", "Fetch and send files over HTTP, with the options of curl."),
         "http": ("dmsghttp", "Serve a folder, for anybody or for the keys on a list."),
+        "web": ("dmsgweb", "Open sites of dmsg in any browser, and put local ports on dmsg."),
         "socks": ("dmsg_socks5", "Go out to the internet at another key, by SOCKS5."),
     },
     "Other machines": {
@@ -65,20 +67,12 @@ def umbrella() -> TyperGroup:
     return get_group(app)
 
 
-def _show_version(*, wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version  # slow to import
-
-        print(f"dmsg_trio {version('dmsg-trio')}")
-        raise typer.Exit
-
-
 @app.callback()
 def dmsg(
     *,
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Encrypted streams by public key through relay servers."""

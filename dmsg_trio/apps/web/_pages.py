@@ -56,7 +56,7 @@ def error_answer(error: WebError, request: h11.Request | None) -> Answer:
         return Answer(error.status, text.encode(), (_TEXT, *_SAFE))
     attempts = "".join(f"<li>{escape(each)}</li>" for each in _attempts(error))
     body = f'<p class="code">{error.status} {escape(error.status.phrase)}</p>'
-    body += f"<h1>{escape(error.title)}</h1><p>{escape(error.detail)}</p>"
+    body += f"<h1>{escape(error.title)}</h1><p>{escape(error.detail[:1].upper() + error.detail[1:])}</p>"
     body += f"<h2>What was tried</h2><ol>{attempts}</ol>" if attempts else ""
     return Answer(error.status, _page(error.title, body), (_HTML, *_SAFE))
 

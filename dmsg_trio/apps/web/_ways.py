@@ -6,6 +6,7 @@ never gets to the system's DNS, nor to another proxy.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -116,12 +117,10 @@ class Ways:
             ) from error
         except (OSError, ValueError) as error:
             refused = isinstance(error, ConnectionRefusedError)
-            # Of several addresses trio tells in a group, which has no text of its own.
-            reason = getattr(error, "strerror", None) or _reason(error)
             raise WebError(
                 HTTPStatus.BAD_GATEWAY,
                 "The server cannot be reached",
-                f"{way}: {reason}",
+                f"{way}: {_reason(error)}",
                 reply=ReplyCode.REFUSED if refused else ReplyCode.HOST_UNREACHABLE,
             ) from error
         if self._is_own(stream):
@@ -147,8 +146,9 @@ async def dial(client: Client, remote: Address) -> FarStream:
         raise error_of_dial(remote, error) from error
 
 
-def _reason(error: Exception) -> str:
-    cause = error.__cause__
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return getattr(cause, "strerror", None) or str(error)
+def _reason(error: BaseException) -> str:
+    """Find what the system said: of several addresses trio tells in a group."""
+    cause: BaseException | None = error
+    while cause is not None and getattr(cause, "errno", None) is None:
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
+    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(error)

@@ -1,0 +1,5 @@
+"""``python cmd/dmsgweb`` is the program dmsgweb."""
+
+from dmsg_trio.cli.dmsgweb import main
+
+main()

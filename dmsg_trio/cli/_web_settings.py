@@ -1,0 +1,165 @@
+"""What dmsgweb should do, from flags, variables and the file: the first that says something counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from dmsg_trio._address import Address
+from dmsg_trio._errors import ConfigError, IdentityError
+from dmsg_trio._keys import PublicKey, SecretKey
+
+from . import _secrets
+from ._options import DEFAULT_VARIABLE, KeyOptions
+from ._parties import parse_address
+from ._web_conf import Value, read_conf
+
+HTTP_PORT: Final = 80
+EVERYBODY: Final = "*"
+
+_TRUE: Final = {"true", "1", "t", "yes"}
+_FALSE: Final = {"false", "0", "f", "no"}
+_NO_KEY: Final = "0" * 64  # what the reference calls none
+
+
+class Conf:
+    """The file that a variable names, or none."""
+
+    def __init__(self, variable: str) -> None:
+        path = os.environ.get(variable)
+        self._settings: Mapping[str, Value] = read_conf(Path(path)) if path else {}
+
+    def words(self, name: str, given: Sequence[str] | None, default: Sequence[str]) -> list[str]:
+        """Give a list: words with commas between them, as often as they were given."""
+        if given:
+            return _split(given)
+        value = self._settings.get(name) or ()
+        return _split((value,) if isinstance(value, str) else value) or list(default)
+
+    def text(self, name: str, given: str | None, default: str = "") -> str:
+        """Give one word."""
+        if given is not None:
+            return given
+        value = self._settings.get(name, "")
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} is one value, and no list")
+        return value or default
+
+    def number(self, name: str, given: int | None, default: int, *, most: int = 65535) -> int:
+        """Give one number."""
+        if given is not None:
+            return given
+        return number(self.text(name, None, str(default)), name, most=most)
+
+    def secret_key(self, keys: KeyOptions, variable: str) -> SecretKey:
+        """Find the key, in that order: an option, a variable, the file; a fresh one else."""
+        sk = keys.secret_key()
+        if sk is None or (keys.key_env == DEFAULT_VARIABLE and not _names_file(keys)):
+            if os.environ.get(variable) in ("", _NO_KEY):
+                del os.environ[variable]
+            sk = _secrets.key_from_environment(variable, keys.passphrase) or sk
+        return sk or self._own_key(variable) or SecretKey.generate()
+
+    def _own_key(self, name: str) -> SecretKey | None:
+        value = self.text(name, None)
+        if value in ("", _NO_KEY):
+            return None
+        try:
+            return SecretKey.parse(value)
+        except ValueError:
+            raise IdentityError(f"{name} in the file is no secret key of 64 hex digits") from None
+
+
+def _names_file(keys: KeyOptions) -> bool:
+    return keys.key_file is not None or keys.key_fd is not None or keys.key_stdin
+
+
+def _split(texts: Iterable[str]) -> list[str]:
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
+# ---- words ----
+
+
+def number(text: str, name: str, *, least: int = 0, most: int = 65535) -> int:
+    """Read a number within bounds."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise ConfigError(f"{name}: {text[:20]!r} is not a number from {least} to {most}")
+    return int(text)
+
+
+def ports(words: Sequence[str], name: str, *, least: int = 1) -> list[int]:
+    """Read ports, none of them twice."""
+    found = [number(word, name, least=least) for word in words]
+    twice = [port for port in found if port and found.count(port) > 1]
+    if twice:
+        raise ConfigError(f"{name}: port {twice[0]} is there twice")
+    return found
+
+
+def flags(words: Sequence[str], count: int, name: str) -> list[bool]:
+    """Read as many yes or no as there are ports; those that are not said are no."""
+    if len(words) > count:
+        raise ConfigError(f"{name}: {len(words)} values for {count} ports")
+    found = []
+    for word in words:
+        if word.lower() not in _TRUE | _FALSE:
+            raise ConfigError(f"{name}: true or false, not {word[:20]!r}")
+        found.append(word.lower() in _TRUE)
+    return found + [False] * (count - len(found))
+
+
+def forwards(words: Sequence[str], local: Sequence[int]) -> list[tuple[int, Address]]:
+    """Pair local ports with addresses."""
+    if len(words) != len(local):
+        raise ConfigError(
+            f"{len(words)} addresses (--resolve) and {len(local)} local ports (--port): they are pairs"
+        )
+    return [
+        (port, parse_address(word, default_port=HTTP_PORT))
+        for port, word in zip(local, words, strict=True)
+    ]
+
+
+def allowed(words: Sequence[str], dports: Sequence[int]) -> list[frozenset[PublicKey] | None]:
+    """Say for each port who may come; None is everybody.
+
+    A word is a key for all ports, or ``80=key`` for one; ``80=*`` is everybody. Once anybody is named, a
+    port for which nobody is named is an error: it would be open, or closed, by mistake.
+    """
+    if not words:
+        return [None] * len(dports)
+    everywhere: set[PublicKey] = set()
+    by_port: dict[int, set[PublicKey]] = {}
+    open_ports: set[int] = set()
+    last: int | None = None
+    for word in words:
+        port, sign, key = word.partition("=")
+        if sign:
+            last = number(port, "--wl", least=1)
+            if last not in dports:
+                raise ConfigError(f"--wl: nothing is at port {last}")
+        else:
+            key = word  # of 80=PK,PK the second one is for that port as well
+        if key == EVERYBODY and last is not None:
+            open_ports.add(last)
+            continue
+        (everywhere if last is None else by_port.setdefault(last, set())).add(_key(key))
+    found: list[frozenset[PublicKey] | None] = []
+    for port_ in dports:
+        keys = everywhere | by_port.get(port_, set())
+        if not keys and port_ not in open_ports:
+            raise ConfigError(
+                f"--wl names nobody for port {port_}; --wl {port_}=* lets everybody come"
+            )
+        found.append(None if port_ in open_ports else frozenset(keys))
+    return found
+
+
+def _key(text: str) -> PublicKey:
+    try:
+        return PublicKey.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"--wl: {error}") from None

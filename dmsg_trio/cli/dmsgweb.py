@@ -1,0 +1,313 @@
+"""dmsgweb: sites of dmsg in any browser, local ports that lead to keys, and local ports on keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+from dmsg_trio._errors import ConfigError
+
+from ._main import main_of
+from ._options import HERE, AsJson, KeyOptions, Level, ToolLogOptions, spread
+from ._run import program, run
+
+if TYPE_CHECKING:
+    from ._web_run import Network
+    from ._web_settings import Conf
+
+PROXY_PORT: Final = 4445  # of loopback, as the reference has it
+WEB_PORT: Final = "8080"
+LOCAL_PORT: Final = "8086"
+LOOPBACK: Final = "127.0.0.1"
+SUFFIX: Final = ".dmsg"
+
+app = program()
+
+
+def main() -> NoReturn:
+    """Run the command, as the console script and ``python -m`` do."""
+    main_of(app, "dmsgweb", "web")
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # slow to import
+
+        print(f"dmsg_trio {version('dmsg-trio')}")
+        raise typer.Exit
+
+
+def _refuse_secret(secret: str) -> None:
+    if secret:
+        raise ConfigError(
+            "a key on the command line can be read by everybody on this machine: put it into the"
+            " variable DMSGWEBSK (of srv: DMSGWEBSRVSK), or name a file with --key-file or a descriptor"
+            " with --key-fd"
+        )
+
+
+Raw = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rt", "-c", metavar="BOOL,…", help="For each port: carry bytes, and not HTTP (false)."
+    ),
+]
+Sessions = Annotated[
+    int | None,
+    typer.Option("--sess", "-e", min=0, help="Servers to have sessions with; 0: all. [default: 1]"),
+]
+Secret = Annotated[
+    str, typer.Option("--sk", "-s", hidden=True, callback=_refuse_secret, show_default=False)
+]
+Envs = Annotated[bool, typer.Option("--envs", "-z", help="Print a file with all settings.")]
+
+
+@app.callback(invoke_without_command=True)
+@spread
+def dmsgweb(
+    ctx: typer.Context,
+    *,
+    resolve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--resolve",
+            "-t",
+            metavar="PK[:PORT]",
+            help="No proxy, but a local port that leads there; again for more.",
+        ),
+    ] = None,
+    port: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--port",
+            "-p",
+            metavar="PORT",
+            help="With -t: the local port, for each. [default: 8080]",
+        ),
+    ] = None,
+    rt: Raw = None,
+    socks: Annotated[
+        int | None,
+        typer.Option(
+            "--socks",
+            "-q",
+            min=0,
+            max=65535,
+            envvar="PROXYPORT",
+            show_envvar=False,
+            help="The port of the proxy; 0: any. [default: 4445]",
+        ),
+    ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            "--proxy",
+            "-r",
+            metavar="URL",
+            envvar="ADDPROXY",
+            show_envvar=False,
+            help="Another proxy for what is not on dmsg: socks5://host:port or http://host:port.",
+        ),
+    ] = None,
+    only_dmsg: Annotated[
+        bool, typer.Option("--only-dmsg", help="Refuse everything that is not on dmsg.")
+    ] = False,
+    aliases: Annotated[
+        Path | None,
+        typer.Option(
+            "--aliases", help="File with lines 'name = PK[:port]'; read again when it changes."
+        ),
+    ] = None,
+    suffix: Annotated[
+        str, typer.Option("--filter", "-f", metavar="SUFFIX", help="What names on dmsg end with.")
+    ] = SUFFIX,
+    bind: Annotated[
+        str, typer.Option("--bind", help="The address here; others than loopback let others in.")
+    ] = LOOPBACK,
+    sess: Sessions = None,
+    discovery: Annotated[
+        str,
+        typer.Option(
+            "--discovery", "--dmsg-disc", "-d", envvar="DMSG_DISCOVERY", help="URL of the discovery"
+        ),
+    ] = HERE,
+    envs: Envs = False,
+    as_json: AsJson = False,
+    loglvl: Annotated[str, typer.Option("--loglvl", "-l", hidden=True)] = "",
+    _sk: Secret = "",
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-v", callback=_show_version, is_eager=True, help="Show the version."
+        ),
+    ] = False,
+    keys: KeyOptions,
+    log: ToolLogOptions,
+) -> None:
+    """Open sites of dmsg in any browser: a proxy for SOCKS5 and HTTP, until SIGTERM or SIGINT.
+
+    http://PK.dmsg/ leads over dmsg, everything else goes on as if there was no proxy. The variable
+    DMSGWEB may name a file with settings (-z); the key may be in it, or in the variable DMSGWEBSK.
+    """
+    if ctx.invoked_subcommand:
+        return
+    from . import _web_settings
+    from ._web_conf import PROXY_TEMPLATE
+
+    if envs:
+        print(PROXY_TEMPLATE, end="")
+        return
+    conf = _web_settings.Conf("DMSGWEB")
+    network = _network(conf, keys, "DMSGWEBSK", discovery, sess, as_json=as_json)
+    addresses = conf.words("RESOLVEPK", resolve, ())
+    raw = conf.words("RAWTCP", rt, ())
+    _set_up_log(log, loglvl)
+    if addresses:
+        local = _web_settings.ports(conf.words("WEBPORT", port, (WEB_PORT,)), "--port", least=0)
+        pairs = _web_settings.forwards(addresses, local)
+        kinds = _web_settings.flags(raw, len(pairs), "--rt")
+
+        from ._web_run import ForwardTask
+
+        forwards = [(*pair, kind) for pair, kind in zip(pairs, kinds, strict=True)]
+        run(ForwardTask(network=network, host=bind, forwards=forwards).serve, service=True)
+        return
+    if any(_web_settings.flags(raw, len(raw), "--rt")):
+        raise ConfigError("--rt is for ports: say with --resolve where they lead")
+
+    from dmsg_trio.apps.web import Aliases, Upstream
+
+    from ._web_run import ProxyTask
+
+    other = conf.text("ADDPROXY", proxy)
+    if other and only_dmsg:
+        raise ConfigError("--proxy and --only-dmsg: what is not on dmsg goes there, or nowhere")
+    task = ProxyTask(
+        network=network,
+        host=bind,
+        port=conf.number("PROXYPORT", socks, PROXY_PORT),
+        suffix=_suffix(suffix),
+        aliases=Aliases(aliases, suffix=_suffix(suffix)),
+        upstream=Upstream.parse(other) if other else None,
+        only_dmsg=only_dmsg,
+    )
+    run(task.serve, service=True)
+
+
+@app.command()
+@spread
+def srv(
+    *,
+    lport: Annotated[
+        list[str] | None,
+        typer.Option("--lport", "-l", metavar="PORT,…", help="Ports of 127.0.0.1. [default: 8086]"),
+    ] = None,
+    dport: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dport", "-d", metavar="PORT,…", help="For each the dmsg port. [default: 80]"
+        ),
+    ] = None,
+    rt: Raw = None,
+    wl: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--wl",
+            "-w",
+            metavar="[PORT=]PK,…",
+            help="Keys that may come, to all ports or to one; again for more. None is everybody.",
+        ),
+    ] = None,
+    keep_host: Annotated[
+        bool, typer.Option("--keep-host", help="Leave the Host header as the client sent it.")
+    ] = False,
+    sess: Annotated[
+        int | None,
+        typer.Option(
+            "--sess",
+            "--dsess",
+            "-e",
+            min=0,
+            help="Servers to have sessions with; 0: all. [default: 1]",
+        ),
+    ] = None,
+    discovery: Annotated[
+        str,
+        typer.Option(
+            "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
+        ),
+    ] = HERE,
+    envs: Envs = False,
+    as_json: AsJson = False,
+    _sk: Secret = "",
+    keys: KeyOptions,
+    log: ToolLogOptions,
+) -> None:
+    """Put local ports on dmsg: HTTP, with the client's key in X-Forwarded-For, or bytes.
+
+    The variable DMSGWEBSRV may name a file with settings (-z); the key may be in it, or in the variable
+    DMSGWEBSRVSK. Without one there is a new key each time.
+    """
+    from . import _web_settings
+    from ._web_conf import SRV_TEMPLATE
+
+    if envs:
+        print(SRV_TEMPLATE, end="")
+        return
+    conf = _web_settings.Conf("DMSGWEBSRV")
+    local = _web_settings.ports(conf.words("LOCALPORT", lport, (LOCAL_PORT,)), "--lport")
+    remote = _web_settings.ports(conf.words("DMSGPORT", dport, ("80",)), "--dport")
+    if len(local) != len(remote):
+        raise ConfigError(
+            f"{len(local)} local ports (--lport) and {len(remote)} dmsg ports (--dport): they are pairs"
+        )
+    allow = _web_settings.allowed(conf.words("WHITELISTPKS", wl, ()), remote)
+    raw = _web_settings.flags(conf.words("RAWTCP", rt, ()), len(local), "--rt")
+    network = _network(conf, keys, "DMSGWEBSRVSK", discovery, sess, as_json=as_json)
+    log.set_up()
+
+    from dmsg_trio.apps.web import Exposed
+
+    from ._web_run import SrvTask
+
+    exposed = [
+        Exposed(each_local, each_remote, each_allow, each_raw, keep_host)
+        for each_local, each_remote, each_allow, each_raw in zip(
+            local, remote, allow, raw, strict=True
+        )
+    ]
+    run(SrvTask(network=network, exposed=exposed).serve, service=True)
+
+
+def _network(
+    conf: Conf, keys: KeyOptions, variable: str, url: str, sess: int | None, *, as_json: bool
+) -> Network:
+    from ._web_run import Network
+
+    return Network(
+        sk=conf.secret_key(keys, variable),
+        discovery=url,
+        sessions=conf.number("DMSGSESSIONS", sess, 1),
+        as_json=as_json,
+    )
+
+
+def _suffix(text: str) -> str:
+    suffix = text.lower() if text.startswith(".") else f".{text.lower()}"
+    if not suffix.strip(".").replace("-", "a").replace(".", "a").isalnum() or not suffix.isascii():
+        raise ConfigError(f"--filter: {text!r} is nothing that a name can end with")
+    return suffix
+
+
+def _set_up_log(log: ToolLogOptions, name: str) -> None:
+    """Log from the level that was named, here or as the reference does it."""
+    if name:
+        as_ours = {"fatal": "error", "panic": "error", "warn": "warning", "trace": "debug"}
+        try:
+            log = replace(log, log_level=Level(as_ours.get(name, name)))
+        except ValueError:
+            raise ConfigError(f"--loglvl: debug, info, warning or error, not {name!r}") from None
+    log.set_up()
