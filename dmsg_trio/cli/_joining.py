@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -38,6 +39,32 @@ async def joined(
                 )
                 raise DmsgError(f"the discovery at {url} {fault} within {within:g} s")
             yield client
+
+
+async def wait_until_reachable(client: Client, url: str) -> None:
+    """Wait until others can reach the client; tell who waits what it is that takes long."""
+    with trio.move_on_after(PATIENCE):
+        await client.wait_registered()
+        return
+    fault = await _what_keeps(client, url)
+    print(f"no network yet: {fault}; trying on", file=sys.stderr, flush=True)
+    await client.wait_registered()
+    print("on the network now", file=sys.stderr, flush=True)
+
+
+async def _what_keeps(client: Client, url: str) -> str:
+    if client.sessions:
+        return f"{url} took no entry of ours"
+    async with HttpDiscovery(url) as discovery:
+        try:
+            with trio.fail_after(PATIENCE):
+                if await discovery.available_servers():
+                    return f"no server that {url} names answers"
+                return f"{url}: no server is registered there"
+        except DiscoveryError as error:
+            return one_line(str(error)) + hint(url)
+        except trio.TooSlowError:
+            return f"{url}: no answer"
 
 
 def why(error: UnreachableError) -> str:

@@ -37,6 +37,8 @@ Discovery = Annotated[
     str, typer.Option("--discovery", envvar="DMSG_DISCOVERY", help="URL of the discovery")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+# As the reference takes it; see `_secrets.refuse_on_command_line`.
+SecretArgument = Annotated[str, typer.Option("--sk", "-s", hidden=True, show_default=False)]
 
 
 class Level(StrEnum):

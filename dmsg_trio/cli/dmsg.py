@@ -13,8 +13,8 @@ from typer.main import get_group
 
 from ._later import LaterGroup
 from ._main import run_command
-from ._options import show_version
 from ._run import program
+from ._version import show_version
 
 GROUPS: Final = {
     # name: (module of dmsg_trio.cli, what it does)

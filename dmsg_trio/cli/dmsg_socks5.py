@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,25 +15,32 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from dmsg_trio._address import Address
-from dmsg_trio._errors import ConfigError, DiscoveryError
+from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from . import _secrets
 from ._access import keys_named
 from ._main import main_of
-from ._options import HERE, AsJson, KeyOptions, LogOptions, ToolLogOptions, spread
+from ._options import (
+    HERE,
+    AsJson,
+    KeyOptions,
+    LogOptions,
+    SecretArgument,
+    ToolLogOptions,
+    spread,
+)
 from ._parties import parse_address
 from ._run import one_line, program, run
+from ._secrets import refuse_on_command_line
+from ._version import Version
 
 if TYPE_CHECKING:
     import trio
 
     from dmsg_trio.apps.socks5 import AllowList, ExitOptions
-    from dmsg_trio.client import Client
 
 SOCKS_PORT: Final = 1081  # of dmsg, and of loopback
 VARIABLE: Final = "DMSGSK"  # as the reference calls it
-PATIENCE: Final = 3  # seconds until it is said that there is no network yet
 
 logger = logging.getLogger("dmsg_trio.socks5")
 
@@ -46,49 +52,25 @@ def main() -> NoReturn:
     main_of(app, "dmsg-socks5", "socks")
 
 
-def _show_version(*, wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version  # slow to import
-
-        print(f"dmsg_trio {version('dmsg-trio')}")
-        raise typer.Exit
-
-
-def _refuse_secret(secret: str) -> None:
-    if secret:
-        raise ConfigError(
-            "a key on the command line can be read by everybody on this machine: put it into the"
-            f" variable {VARIABLE}, or name a file with --key-file or a descriptor with --key-fd"
-        )
-
-
 Discovery = Annotated[
     str,
     typer.Option(
         "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
     ),
 ]
-Secret = Annotated[
-    str, typer.Option("--sk", "-s", hidden=True, callback=_refuse_secret, show_default=False)
-]
 
 
 @app.callback()
 def dmsg_socks5(
     *,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-v", callback=_show_version, is_eager=True, help="Show the version."
-        ),
-    ] = False,
+    _version: Version = False,
 ) -> None:
     """Go out to the internet at another key: a SOCKS5 proxy over dmsg, TCP and UDP."""
 
 
-def _key(keys: KeyOptions) -> SecretKey:
-    named = keys.secret_key() or _secrets.key_from_environment(VARIABLE, keys.passphrase)
-    return named or SecretKey.generate()
+def _key(keys: KeyOptions, secret: str) -> SecretKey:
+    refuse_on_command_line(secret, VARIABLE)
+    return keys.secret_key(VARIABLE) or SecretKey.generate()
 
 
 def _forget_proxies() -> None:
@@ -146,7 +128,7 @@ def server(
     max_per_key: Annotated[int, typer.Option(min=1, help="At once, of one key.")] = 512,
     discovery: Discovery = HERE,
     as_json: AsJson = False,
-    _sk: Secret = "",
+    secret: SecretArgument = "",
     keys: KeyOptions,
     log: LogOptions,
 ) -> None:
@@ -171,7 +153,7 @@ def server(
     except ValueError as error:
         raise ConfigError(f"--allow-target: {error}") from None
     service = _Server(
-        sk=_key(keys),
+        sk=_key(keys, secret),
         port=dport,
         discovery=discovery,
         allow=None if anyone else AllowList(allow_file, given=given),
@@ -205,6 +187,8 @@ class _Server:
         from dmsg_trio.apps.socks5 import serve_socks5
         from dmsg_trio.client import open_client
 
+        from ._joining import wait_until_reachable
+
         async with (
             open_client(self.sk, discovery=self.discovery, wait=False) as client,
             trio.open_nursery() as nursery,
@@ -213,7 +197,7 @@ class _Server:
                 nursery.start_soon(self.allow.watch)
             serve = partial(serve_socks5, client, self.port, allow=self.allow, options=self.options)
             await nursery.start(serve)
-            await _wait_for_network(client, self.discovery)
+            await wait_until_reachable(client, self.discovery)
             self._print_place(client.pk)
 
     def _print_place(self, pk: PublicKey) -> None:
@@ -264,7 +248,7 @@ def client(
     ] = "127.0.0.1",
     discovery: Discovery = HERE,
     as_json: AsJson = False,
-    _sk: Secret = "",
+    secret: SecretArgument = "",
     keys: KeyOptions,
     log: ToolLogOptions,
 ) -> None:
@@ -276,7 +260,7 @@ def client(
     if bool(pk) == bool(pk_option):
         raise ConfigError("whose exit? name one public key, as dmsg-socks5 server prints it")
     service = _Client(
-        sk=_key(keys),
+        sk=_key(keys, secret),
         remote=parse_address(pk or pk_option, default_port=dport),
         host=bind,
         port=port,
@@ -304,6 +288,8 @@ class _Client:
         from dmsg_trio.apps.socks5 import fault_of_server, serve_local_socks5
         from dmsg_trio.client import open_client
 
+        from ._joining import wait_until_reachable
+
         listeners = await self._listen()
         async with (
             open_client(self.sk, discovery=self.discovery, wait=False) as client,
@@ -312,7 +298,7 @@ class _Client:
             serve = partial(serve_local_socks5, client, self.remote.pk, self.remote.port, listeners)
             await nursery.start(serve)
             self._print_place(listeners[0].socket.getsockname()[1])
-            await _wait_for_network(client, self.discovery)
+            await wait_until_reachable(client, self.discovery)
             if fault := await fault_of_server(client, self.remote):
                 logger.warning("%s", one_line(fault))
 
@@ -347,34 +333,3 @@ class _Client:
 
 
 # ---- both ----
-
-
-async def _wait_for_network(client: Client, url: str) -> None:
-    """Wait until others can reach us; say so if it takes long."""
-    import trio
-
-    with trio.move_on_after(PATIENCE):
-        await client.wait_registered()
-        return
-    print(f"no network yet: {await _fault(client, url)}; trying on", file=sys.stderr)
-    await client.wait_registered()
-    print("on the network now", file=sys.stderr)
-
-
-async def _fault(client: Client, url: str) -> str:
-    import trio
-
-    from dmsg_trio.discovery import HttpDiscovery
-
-    if client.sessions:
-        return f"{url} took no entry of ours"
-    async with HttpDiscovery(url) as discovery:
-        try:
-            with trio.fail_after(PATIENCE):
-                if await discovery.available_servers():
-                    return f"no server that {url} names answers"
-                return f"{url}: no server is registered there"
-        except DiscoveryError as error:
-            return one_line(str(error))
-        except trio.TooSlowError:
-            return f"{url}: no answer"

@@ -5,7 +5,6 @@ What it does is in modules of their own, which are imported when it runs.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from dataclasses import replace
@@ -14,7 +13,6 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from dmsg_trio._errors import ConfigError
-from dmsg_trio._keys import SecretKey
 
 from ._curl_help import GroupedCommand
 from ._curl_options import (
@@ -26,8 +24,9 @@ from ._curl_options import (
     ShowingOptions,
 )
 from ._main import main_of
-from ._options import DEFAULT_VARIABLE, KeyOptions, Level, ToolLogOptions, spread
+from ._options import KeyOptions, Level, ToolLogOptions, spread
 from ._run import program, run
+from ._secrets import refuse_on_command_line
 
 USAGE: Final = 2
 VARIABLE: Final = "DMSGCURL_SK"  # as the reference calls it
@@ -69,11 +68,7 @@ def dmsgcurl(
     if not urls:
         hint = " (-r takes a range; the reference's -r is --replace)" if saving.span else ""
         raise ConfigError(f"no URL: dmsgcurl dmsg://PK[:port]/path, or --help{hint}")
-    if network.secret is not None:
-        raise ConfigError(
-            "--sk: a secret key on a command line can be read by others: put it into a file"
-            f" (--key-file) or the variable {VARIABLE}"
-        )
+    refuse_on_command_line(network.secret, VARIABLE)
     _set_up_log(log, network.loglvl)
     given = ignored.given or []
 
@@ -99,18 +94,12 @@ def dmsgcurl(
         transfers,
         showing,
         network,
-        _key(keys),
+        keys.secret_key(VARIABLE),
         dump_header=saving.dump_header,
         at_once=saving.parallel_max if saving.parallel else 1,
         format=text,
     )
     sys.exit(run(task.run, failure=USAGE))
-
-
-def _key(keys: KeyOptions) -> SecretKey | None:
-    if VARIABLE in os.environ and keys.key_env == DEFAULT_VARIABLE:
-        keys = replace(keys, key_env=VARIABLE)
-    return keys.secret_key()
 
 
 def _hints(asking: AskingOptions, showing: ShowingOptions) -> list[str]:

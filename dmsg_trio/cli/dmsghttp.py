@@ -16,22 +16,21 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from dmsg_trio._errors import ConfigError, DiscoveryError
+from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from . import _secrets
 from ._access import keys_in_file, keys_named
 from ._main import main_of
-from ._options import HERE, KeyOptions, ToolLogOptions, spread
-from ._run import STOPS, one_line, printable, program, run
+from ._options import HERE, KeyOptions, SecretArgument, ToolLogOptions, spread
+from ._run import STOPS, printable, program, run
+from ._secrets import refuse_on_command_line
+from ._version import Version
 
 if TYPE_CHECKING:
     from dmsg_trio.apps.files import Answered, UploadOptions
-    from dmsg_trio.client import Client
 
 HTTP_PORT: Final = 80
 VARIABLE: Final = "DMSGHTTP_SK"
-PATIENCE: Final = 3  # seconds until it is said that nobody can reach us yet
 
 _SIZE: Final = re.compile(r"([0-9]{1,15})([kMGT]?)(i?)B?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -42,22 +41,6 @@ app = program()
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
     main_of(app, "dmsghttp", "http")
-
-
-def _show_version(*, wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version  # slow to import
-
-        print(f"dmsg_trio {version('dmsg-trio')}")
-        raise typer.Exit
-
-
-def _refuse_secret(secret: str) -> None:
-    if secret:
-        raise ConfigError(
-            "a key on the command line can be read by everybody on this machine: put it into the"
-            f" variable {VARIABLE}, or name a file with --key-file or a descriptor with --key-fd"
-        )
 
 
 @app.command()
@@ -109,15 +92,8 @@ def dmsghttp(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print where it is as JSON, for programs.")
     ] = False,
-    _sk: Annotated[
-        str, typer.Option("--sk", "-s", hidden=True, callback=_refuse_secret, show_default=False)
-    ] = "",
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-v", callback=_show_version, is_eager=True, help="Show the version."
-        ),
-    ] = False,
+    secret: SecretArgument = "",
+    _version: Version = False,
     keys: KeyOptions,
     log: ToolLogOptions,
 ) -> None:
@@ -126,6 +102,7 @@ def dmsghttp(
     Each request is a line on standard error. The key may also be in the variable DMSGHTTP_SK; without
     one there is a new key each time.
     """
+    refuse_on_command_line(secret, VARIABLE)
     if folder and directory != ".":
         raise ConfigError(f"one folder is enough: {folder} or {directory}")
     if overwrite and not upload:
@@ -142,7 +119,7 @@ def dmsghttp(
         access=None if quiet else (json_line if log.log_json else line),
         as_json=as_json,
     )
-    sk = _secrets.key_from_environment(VARIABLE, keys.passphrase) or keys.secret_key()
+    sk = keys.secret_key(VARIABLE)
     log.set_up()
     run(partial(service.serve, sk or SecretKey.generate()), service=True)
 
@@ -201,6 +178,8 @@ class _Service:
         from dmsg_trio.client import open_client
         from dmsg_trio.http import serve_asgi
 
+        from ._joining import wait_until_reachable
+
         files = FilesApp(
             self.root,
             show_hidden=self.show_hidden,
@@ -214,7 +193,7 @@ class _Service:
             open_service_nursery() as nursery,
         ):
             await nursery.start(serve_asgi, files, client, self.port)
-            await self._wait_until_reachable(client)
+            await wait_until_reachable(client, self.discovery)
             with trio.open_signal_receiver(*STOPS) as signals:
                 self._print_place(client.pk)
                 async for _ in signals:
@@ -224,35 +203,6 @@ class _Service:
         from dmsg_trio.apps.files import UploadOptions
 
         return UploadOptions(max_size=self.max_upload, overwrite=self.overwrite)
-
-    async def _wait_until_reachable(self, client: Client) -> None:
-        import trio
-
-        with trio.move_on_after(PATIENCE):
-            await client.wait_registered()
-            return
-        print(f"not reachable yet: {await self._fault(client)}; trying on", file=sys.stderr)
-        await client.wait_registered()
-
-    async def _fault(self, client: Client) -> str:
-        import trio
-
-        from dmsg_trio.discovery import HttpDiscovery
-
-        from ._joining import hint
-
-        if client.sessions:
-            return f"{self.discovery} took no entry of ours"
-        async with HttpDiscovery(self.discovery) as discovery:
-            try:
-                with trio.fail_after(PATIENCE):
-                    if not await discovery.available_servers():
-                        return f"{self.discovery}: no server is registered there"
-            except DiscoveryError as error:
-                return one_line(str(error)) + hint(self.discovery)
-            except trio.TooSlowError:
-                return f"{self.discovery}: no answer"
-        return f"no server that {self.discovery} names answers"
 
     # ---- what it says ----
 

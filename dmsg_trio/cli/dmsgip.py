@@ -17,10 +17,11 @@ from dmsg_trio._keys import PublicKey, SecretKey
 
 from ._access import keys_named
 from ._main import main_of
-from ._options import HERE, AsJson, KeyOptions, ToolLogOptions, spread
+from ._options import HERE, AsJson, KeyOptions, SecretArgument, ToolLogOptions, spread
 from ._parties import DialTimeout
 from ._run import one_line, program, run
 from ._secrets import refuse_on_command_line
+from ._version import Version
 
 if TYPE_CHECKING:
     from dmsg_trio.client import Client
@@ -79,7 +80,8 @@ def dmsgip(
         ),
     ] = HERE,
     _loglvl: Annotated[str, typer.Option("--loglvl", "-l", hidden=True)] = "",
-    secret: Annotated[str, typer.Option("--sk", "-s", hidden=True)] = "",
+    secret: SecretArgument = "",
+    _version: Version = False,
     keys: KeyOptions,
     log: ToolLogOptions,
 ) -> None:

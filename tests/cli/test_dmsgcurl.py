@@ -249,7 +249,7 @@ async def test_a_terminal_gets_a_bar_for_files_and_no_binary(tmp_path: Path) -> 
     [
         ([], "no URL"),
         (["-r", f"dmsg://{NOBODY}/"], "the reference's -r is --replace"),
-        (["--sk", "1" * 64, f"dmsg://{NOBODY}/"], "can be read by others"),
+        (["--sk", "1" * 64, f"dmsg://{NOBODY}/"], "can read a command line"),
         (["-s", "1" * 64], "can be read by others"),
         (["-C", "-", "-r", "0-1", f"{NOBODY}/"], "exclude each other"),
         (["-d", "a", "-F", "b=c", f"{NOBODY}/"], "one body"),

@@ -169,7 +169,7 @@ async def test_a_download_that_is_under_way_ends_before_the_program(tmp_path: Pa
 
 async def test_a_network_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     async with dmsghttp(tmp_path, discovery="http://127.0.0.1:1") as program:
-        await program.err.said("not reachable yet: http://127.0.0.1:1/.*; trying on\n")
+        await program.err.said("no network yet: http://127.0.0.1:1/.*; trying on\n")
         assert program.out.text == ""
         assert await program.stop() == 0
 
