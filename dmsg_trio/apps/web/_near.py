@@ -26,6 +26,7 @@ HEAD_TIME: Final = 30.0  # seconds from the first byte of a head to its last one
 IDLE_TIME: Final = 120.0  # seconds without a request until a connection is ended
 STALL_TIME: Final = 300.0  # seconds for a piece of an answer, with a client that takes nothing
 LINGER_TIME: Final = 2.0  # seconds for who still sends to see the answer
+WORTH_JOINING: Final = 32 * 1024  # bytes; more are sent piece by piece rather than copied
 RECEIVE_SIZE: Final = 256 * 1024
 
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
@@ -165,22 +166,23 @@ class Near:
 
     def queue(self, event: h11.Event) -> None:
         """Put a piece of an answer behind those that wait to be sent."""
-        data = self._http.send(event)
-        if data:
-            self._out.append(data)
+        self._out += self._http.send_with_data_passthrough(event) or ()
 
     async def flush(self) -> None:
         """Send what was queued."""
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        pieces = [piece for piece in self._out if piece]
         self._out.clear()
-        if not data:
-            return
-        try:
-            with trio.fail_after(STALL_TIME):
-                await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
-            raise ClientGoneError(str(error)) from error
-        self.carried.to_near += len(data)
+        if sum(map(len, pieces)) < WORTH_JOINING:
+            pieces = [b"".join(pieces)]
+        for data in pieces:
+            if not data:
+                return
+            try:
+                with trio.fail_after(STALL_TIME):
+                    await self.stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+                raise ClientGoneError(str(error)) from error
+            self.carried.to_near += len(data)
 
     async def answer(self, answer: Answer, *, to: h11.Request | None) -> None:
         """Send a whole answer; ``to`` None is for what was no request."""
