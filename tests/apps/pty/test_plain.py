@@ -34,7 +34,7 @@ from dmsg_trio.apps.pty.remote._remote import (
     ShellRefusedError,
     Wanted,
 )
-from dmsg_trio.apps.pty.remote._resuming import ResumingShell
+from dmsg_trio.apps.pty.remote._session import ResumingShell
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 from tests.apps.pty.shells import echo, open_host
 

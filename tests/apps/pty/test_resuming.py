@@ -46,11 +46,11 @@ from dmsg_trio.apps.pty.remote._remote import (
     Wanted,
 )
 from dmsg_trio.apps.pty.remote._resuming import (
-    ResumingShell,
     list_sessions,
     open_attached_shell,
     open_resuming_shell,
 )
+from dmsg_trio.apps.pty.remote._session import ResumingShell
 from dmsg_trio.testing._pipe import MemoryStream, memory_connection
 from tests.apps.pty.shells import Host, Played, echo, open_host
 
