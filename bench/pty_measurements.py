@@ -52,6 +52,7 @@ BIN: Final = Path(sys.executable).parent
 READY_WITHIN: Final = 30  # seconds
 GIVEN_UP_AFTER: Final = 300
 MB: Final = 1_000_000
+TEXT: Final = (b"a line of text, as long as such lines are in the output of programs" * 2)[:99]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +252,7 @@ def output(scene: Scene) -> list[Figure]:
     sizes = {OURS: scene.scale.output, ALL_REFERENCE: scene.scale.their_output}
     paths = {subject: scene.scratch / f"output-{size}" for subject, size in sizes.items()}
     for subject, path in paths.items():
-        path.write_bytes(os.urandom(MB) * (sizes[subject] // MB))
+        path.write_bytes((TEXT + b"\n") * (sizes[subject] // 100))
 
     def run(subject: str) -> Sample:
         size = sizes[subject]
