@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Iterable, Mapping
-from typing import Final, cast
+from typing import Final
 
 import httpcore
 import trio
@@ -58,7 +58,7 @@ class DmsgBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 - as httpcore has it
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> NetworkStream:
         """Open a stream, within ``timeout`` seconds if that is given."""
         try:
             address = address_of(host, port, self._hosts)
@@ -68,7 +68,7 @@ class DmsgBackend(httpcore.AsyncNetworkBackend):
         limit = math.inf if timeout is None else timeout
         try:
             with trio.fail_after(limit):
-                return _Connection(await self._client.open_stream(address.pk, address.port))
+                return NetworkStream(await self._client.open_stream(address.pk, address.port))
         except trio.TooSlowError:
             raise DmsgConnectTimeout(_late(address, limit)) from None
         except RefusedError as error:
@@ -97,12 +97,13 @@ class DmsgBackend(httpcore.AsyncNetworkBackend):
         await trio.sleep(seconds)
 
 
-class _Connection(httpcore.AsyncNetworkStream):
+class NetworkStream(httpcore.AsyncNetworkStream):
     """A stream as httpcore wants it."""
 
     def __init__(self, stream: DmsgStream) -> None:
         self._stream = stream
-        self._way = f"{stream.remote} through server {stream.server_pk.short}"
+        self._unread = b""
+        self.way = f"{stream.remote} through server {stream.server_pk.short}"  # for errors
 
     async def read(
         self,
@@ -110,15 +111,27 @@ class _Connection(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 - as httpcore has it
     ) -> bytes:
         """Wait for bytes; more than were asked for if many were, as cutting them up costs time."""
+        if self._unread:
+            taken, self._unread = self._unread[:max_bytes], self._unread[max_bytes:]
+            return taken
         limit = math.inf if timeout is None else timeout
         most = None if max_bytes >= WHATEVER_IS_THERE else max_bytes
         try:
             with trio.fail_after(limit):
-                return cast(bytes, await self._stream.receive_some(most))
+                return bytes(await self._stream.receive_some(most))
         except trio.TooSlowError:
-            raise httpcore.ReadTimeout(f"nothing came from {self._way} for {limit:g} s") from None
+            raise httpcore.ReadTimeout(f"nothing came from {self.way} for {limit:g} s") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpcore.ReadError(f"reading from {self._way}: {error}") from error
+            raise httpcore.ReadError(f"reading from {self.way}: {error}") from error
+
+    def unread(self, data: bytes) -> None:
+        """Let the next `read` begin with ``data``."""
+        self._unread = data
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `read` would not wait: bytes, the end, or an error are there."""
+        return bool(self._unread) or self._stream.is_ready
 
     async def write(
         self,
@@ -134,9 +147,9 @@ class _Connection(httpcore.AsyncNetworkStream):
                     scope.deadline = trio.current_time() + limit
                     await self._stream.send_all(pieces[start : start + PIECE])
         except trio.TooSlowError:
-            raise httpcore.WriteTimeout(f"{self._way} took nothing for {limit:g} s") from None
+            raise httpcore.WriteTimeout(f"{self.way} took nothing for {limit:g} s") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpcore.WriteError(f"writing to {self._way}: {error}") from error
+            raise httpcore.WriteError(f"writing to {self.way}: {error}") from error
 
     async def aclose(self) -> None:
         """End the stream; what the peer still sends is refused."""
@@ -155,7 +168,7 @@ class _Connection(httpcore.AsyncNetworkStream):
         """Tell ``is_readable``, ``client_addr``, ``server_addr``, or ``dmsg_stream`` itself."""
         match info:
             case "is_readable":
-                return self._stream.is_ready
+                return self.is_ready
             case "client_addr":
                 return str(self._stream.local.pk), self._stream.local.port
             case "server_addr":

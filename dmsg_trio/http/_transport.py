@@ -8,8 +8,8 @@ does no harm: it is idempotent, and nothing of an answer had come.
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self, cast
 
@@ -20,11 +20,12 @@ from dmsg_trio._address import Address
 from dmsg_trio.client import Client
 
 from ._backend import DmsgBackend, DmsgConnectError, DmsgConnectTimeout
+from ._connection import REPEATABLE, ConnectionPool
+from ._exchange import Parts
 from ._urls import NO_HOSTS, address_of
 
 MAX_CONNECTIONS: Final = 100  # at once; more requests wait
 KEEPALIVE_EXPIRY: Final = 15.0  # seconds that an idle connection is kept; servers often keep 30
-MAX_REPLAYS: Final = 3  # of one request, each on a connection that turned out to have ended
 
 # Or a relative redirect from dmsg:// would lead nowhere: httpx leaves that to urllib.
 for _known in (urllib.parse.uses_relative, urllib.parse.uses_netloc):
@@ -33,7 +34,6 @@ for _known in (urllib.parse.uses_relative, urllib.parse.uses_netloc):
 
 _SCHEMES: Final = {"dmsg", "http", "ws"}
 _IDEMPOTENT: Final = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
-_Trace = Callable[[str, object], Awaitable[None]]
 
 # The most exact first, as these are classes of each other.
 _ERRORS: Final[tuple[tuple[type[Exception], type[httpx.RequestError]], ...]] = (
@@ -68,41 +68,26 @@ class DmsgTransport(httpx.AsyncBaseTransport):
         hosts: Mapping[str, Address] | None = None,
     ) -> None:
         self._hosts = hosts or NO_HOSTS
-        self._pool = httpcore.AsyncConnectionPool(
+        self._pool = ConnectionPool(
+            DmsgBackend(client),
             max_connections=max_connections,
-            max_keepalive_connections=0 if keepalive_expiry == 0 else None,
             keepalive_expiry=keepalive_expiry,
-            network_backend=DmsgBackend(client),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the answer's body is read as it comes."""
+        extensions = dict(request.extensions) | {REPEATABLE: _is_repeatable(request)}
         url = self._url_of(request)
-        for _ in range(MAX_REPLAYS):
-            watch = _Watch(request)
-            try:
-                return await self._send(request, url, watch)
-            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                if not (watch.reused and watch.unanswered and _may_be_sent_again(request)):
-                    raise
-        return await self._send(request, url, _Watch(request))
-
-    async def _send(
-        self, request: httpx.Request, url: httpcore.URL, watch: _Watch
-    ) -> httpx.Response:
-        extensions = dict(request.extensions) | {"trace": watch.trace}
-        body = cast(httpx.AsyncByteStream, request.stream)
-        async with aclosing(_Parts(body.__aiter__())) as content:
-            with _errors_of_httpx(request):
-                response = await self._pool.handle_async_request(
-                    httpcore.Request(
-                        method=request.method,
-                        url=url,
-                        headers=request.headers.raw,
-                        content=content,
-                        extensions=extensions,
-                    )
+        with _errors_of_httpx(request):
+            response = await self._pool.handle_async_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=url,
+                    headers=request.headers.raw,
+                    content=cast(httpx.AsyncByteStream, request.stream),
+                    extensions=extensions,
                 )
+            )
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
@@ -141,48 +126,13 @@ class DmsgTransport(httpx.AsyncBaseTransport):
         await self.aclose()
 
 
-class _Watch:
-    """Learns how far a request came; passes on to whoever else wants to know."""
-
-    def __init__(self, request: httpx.Request) -> None:
-        self._next = cast("_Trace | None", request.extensions.get("trace"))
-        self.reused = True  # a connection that was there before
-        self.unanswered = True
-
-    async def trace(self, event: str, info: Mapping[str, object]) -> None:
-        match event:
-            case "connection.connect_tcp.started":
-                self.reused = False
-            case "http11.receive_response_headers.complete":
-                self.unanswered = False
-        if self._next:
-            await self._next(event, info)
-
-
-class _Parts(AsyncIterator[bytes]):
-    """The parts of a body, of which not all may be taken.
-
-    Whoever has to do with them closes it. A generator would be left to the garbage collector.
-    """
-
-    def __init__(self, parts: AsyncIterator[bytes]) -> None:
-        self._parts = parts
-
-    async def __anext__(self) -> bytes:
-        return await self._parts.__anext__()
-
-    async def aclose(self) -> None:
-        if isinstance(self._parts, AsyncGenerator):
-            await self._parts.aclose()
-
-
 class _Body(httpx.AsyncByteStream):
     """The body of an answer, as it comes."""
 
     def __init__(self, request: httpx.Request, response: httpcore.Response) -> None:
         self._request = request
         self._response = response
-        self._parts = _Parts(response.aiter_stream().__aiter__())
+        self._parts = Parts(response.aiter_stream().__aiter__())
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -212,5 +162,5 @@ def _like(error: Exception) -> type[httpx.RequestError]:
     return next(ours for known, ours in _ERRORS if isinstance(error, known))
 
 
-def _may_be_sent_again(request: httpx.Request) -> bool:
+def _is_repeatable(request: httpx.Request) -> bool:
     return request.method in _IDEMPOTENT and isinstance(request.stream, httpx.ByteStream)

@@ -1,0 +1,182 @@
+"""One request and its answer, on a stream that is free for them.
+
+h11 writes and reads heads, so what is HTTP is decided there. Of all that a server may say, only what
+was taken in last is kept: a head has a bound, the heads before it have, and bodies go right through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Final, cast
+
+import h11
+import httpcore
+import trio
+
+from ._backend import PIECE, NetworkStream
+from ._bodies import Body, Sized, body_of
+from ._steps import limit_of, tell_of, traced
+
+MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, and of a chunk's
+MAX_INTERIM: Final = 32  # heads that say that the answer is still to come
+EXPECT_TIME: Final = 1.0  # seconds that a body waits for the "go on" that its head has asked for
+RECEIVE_SIZE: Final = 256 * 1024
+
+
+class Exchange:
+    """Asks once, then gives the body of the answer."""
+
+    def __init__(self, stream: NetworkStream, request: httpcore.Request) -> None:
+        self._stream = stream
+        self._request = request
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._body: Body = Sized(0)
+        self._interim = 0
+        self._head: h11.Response | h11.InformationalResponse | None = None
+        self.is_answered = False  # at least by a first byte
+
+    @property
+    def leaves_stream_free(self) -> bool:
+        """Whether all was said by both sides, and both would go on."""
+        return (
+            self._http.our_state is h11.DONE  # and nobody has announced an end
+            and self._body.is_complete
+            and not self._body.has_surplus
+        )
+
+    # ---- the request ----
+
+    async def ask(self) -> h11.Response | h11.InformationalResponse:
+        """Send the request, and wait for the head of the answer."""
+        tell = tell_of(self._request)
+        try:
+            await traced(tell, "http11.send_request_headers", self._send_head)
+            await traced(tell, "http11.send_request_body", self._send_body)
+        except httpcore.WriteError:
+            self._http.send_failed()  # but a server that wants no more may have said why
+        head = await traced(tell, "http11.receive_response_headers", self._receive_head)
+        if is_switch(self._request, head):
+            self._stream.unread(self._http.trailing_data[0])
+        else:
+            self._body = body_of(self._http, self._request.method, head)
+        return head
+
+    async def _send_head(self) -> None:
+        request = self._request
+        with _errors_of_httpcore():
+            event = h11.Request(
+                method=request.method, target=request.url.target, headers=request.headers
+            )
+        await self._send(event)
+
+    async def _send_body(self) -> None:
+        if self._http.client_is_waiting_for_100_continue:
+            with trio.move_on_after(EXPECT_TIME):
+                await self._look_for_answer()
+        body = cast("AsyncIterable[bytes]", self._request.stream)
+        async with aclosing(Parts(body.__aiter__())) as parts:
+            async for part in parts:
+                for start in range(0, len(part), PIECE):
+                    if self._stream.is_ready:
+                        await self._look_for_answer()
+                    if self._is_refused:
+                        return
+                    await self._send(h11.Data(data=part[start : start + PIECE]))
+        if not self._is_refused:
+            await self._send(h11.EndOfMessage())
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether the rest of the request is of no use any more."""
+        return self._head is not None and self._head.status_code >= 300
+
+    async def _look_for_answer(self) -> None:
+        """Take in what the server says before it has the whole request."""
+        if self._head is None:
+            event = await self._next_head()
+            self._head = event if _is_final(event) else None
+
+    async def _send(self, event: h11.Event) -> None:
+        with _errors_of_httpcore():
+            data = self._http.send(event)
+        if data:
+            await self._stream.write(data, limit_of(self._request, "write"))
+
+    # ---- the head of the answer ----
+
+    async def _receive_head(self) -> h11.Response | h11.InformationalResponse:
+        while self._head is None:
+            await self._look_for_answer()
+        return self._head
+
+    async def _next_head(self) -> h11.Response | h11.InformationalResponse:
+        while True:
+            with _errors_of_httpcore(self._stream.way):
+                event = self._http.next_event()
+            if isinstance(event, h11.Response):
+                return event
+            if isinstance(event, h11.InformationalResponse):
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    reason = f"{self._interim} heads, and none is that of the answer"
+                    raise httpcore.RemoteProtocolError(f"{self._stream.way}: {reason}")
+                return event
+            data = await self._read()
+            if not data and not self.is_answered:
+                reason = "closed without sending a response"
+                raise httpcore.RemoteProtocolError(f"{self._stream.way}: {reason}")
+            self.is_answered = True
+            self._http.receive_data(data)
+
+    # ---- the body of the answer ----
+
+    async def next_piece(self) -> bytes:
+        """Wait for more of the body; empty is its end."""
+        with _errors_of_httpcore(self._stream.way):
+            while not (piece := self._body.take()) and not self._body.is_complete:
+                self._body.receive(await self._read())
+        return piece
+
+    async def _read(self) -> bytes:
+        return await self._stream.read(RECEIVE_SIZE, limit_of(self._request, "read"))
+
+
+def is_switch(request: httpcore.Request, head: h11.Response | h11.InformationalResponse) -> bool:
+    """Tell whether the stream is not for HTTP any more."""
+    is_tunnel = request.method == b"CONNECT" and 200 <= head.status_code < 300
+    return head.status_code == 101 or is_tunnel
+
+
+def _is_final(head: h11.Response | h11.InformationalResponse) -> bool:
+    return isinstance(head, h11.Response) or head.status_code == 101
+
+
+# ---- around it ----
+
+
+class Parts(AsyncIterator[bytes]):
+    """The parts of a body, of which not all may be taken.
+
+    Whoever has to do with them closes it. A generator would be left to the garbage collector.
+    """
+
+    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+        self._parts = parts
+
+    async def __anext__(self) -> bytes:
+        return await self._parts.__anext__()
+
+    async def aclose(self) -> None:
+        if isinstance(self._parts, AsyncGenerator):
+            await self._parts.aclose()
+
+
+@contextmanager
+def _errors_of_httpcore(whose: str = "what was sent") -> Iterator[None]:
+    try:
+        yield
+    except h11.LocalProtocolError as error:
+        raise httpcore.LocalProtocolError(str(error)) from error
+    except h11.RemoteProtocolError as error:
+        raise httpcore.RemoteProtocolError(f"{whose}: {error}") from error
