@@ -120,12 +120,17 @@ class Pool:
             await self._end_oldest()
 
     async def run(self) -> None:
-        """End what nobody uses, until cancelled."""
-        while True:
-            await trio.sleep(KEEP_TIME / 4)
-            now = trio.current_time()
-            while self._idle and next(iter(self._idle.values())).until <= now:
-                await self._end_oldest()
+        """End what nobody uses, until cancelled; then all of it."""
+        try:
+            while True:
+                await trio.sleep(KEEP_TIME / 4)
+                now = trio.current_time()
+                while self._idle and next(iter(self._idle.values())).until <= now:
+                    await self._end_oldest()
+        finally:
+            with trio.CancelScope(shield=True):
+                while self._idle:
+                    await self._end_oldest()
 
     async def _end_oldest(self) -> None:
         _, idle = self._idle.popitem(last=False)

@@ -86,23 +86,33 @@ class Scene:
     book: Book
     ways: Ways
     stop_site: Callable[[], None]
+    streams: list[trio.SocketStream] = field(default_factory=list)
 
     @property
     def host(self) -> str:
         return f"{self.server.pk}.dmsg"
 
     async def connect(self) -> trio.SocketStream:
-        return await trio.open_tcp_stream("127.0.0.1", self.port)
+        """Connect to the proxy; closed with the scene at the latest."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        self.streams.append(stream)
+        return stream
 
     async def say(self, data: bytes, *, port: int | None = None) -> bytes:
         """Send bytes, and give all that comes back until the end."""
         async with await trio.open_tcp_stream("127.0.0.1", port or self.port) as stream:
-            await stream.send_all(data)
+            try:
+                await stream.send_all(data)
+            except trio.BrokenResourceError:
+                return b"<reset>"
             return await all_of(stream)
 
     async def ask(self, path: str, *headers: str, host: str = "", method: str = "GET") -> bytes:
         """Ask by the proxy for a page of the site."""
-        lines = [f"{method} http://{host or self.host}{path} HTTP/1.1", f"Host: {host or self.host}"]
+        lines = [
+            f"{method} http://{host or self.host}{path} HTTP/1.1",
+            f"Host: {host or self.host}",
+        ]
         return await self.say("\r\n".join([*lines, *headers, "Connection: close\r\n\r\n"]).encode())
 
 
@@ -171,4 +181,9 @@ async def scene(
 
         await nursery.start(serve_site)
         await nursery.start(partial(serve_proxy, ways, listeners, book=book))
-        yield Scene(network, server, client, site, port, book, ways, scope.cancel)
+        here = Scene(network, server, client, site, port, book, ways, scope.cancel)
+        try:
+            yield here
+        finally:
+            for stream in here.streams:
+                stream.socket.close()
