@@ -100,7 +100,7 @@ class _LocalProxy:
             self._connections += 1
             try:
                 await self._serve(near)
-            except trio.BrokenResourceError as error:
+            except (trio.BrokenResourceError, OSError) as error:
                 reset_when_closed(near)
                 logger.debug("a connection broke: %s", error)
             finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import trio
 
@@ -27,7 +27,7 @@ from dmsg_trio.client import DmsgStream
 
 from ._connecting import bound_endpoint
 from ._conversation import receive_message
-from ._targets import is_dmsg_name
+from ._targets import TargetError, is_dmsg_name
 
 
 @asynccontextmanager
@@ -35,9 +35,14 @@ async def open_local_association(
     near: trio.SocketStream, request: Request
 ) -> AsyncIterator[LocalAssociation]:
     """Open a socket for the program behind ``near``, and tell it where that is."""
-    host, peer = near.socket.getsockname()[0], near.socket.getpeername()[0]
-    with trio.socket.socket(near.socket.family, socket.SOCK_DGRAM) as sock:
-        await sock.bind((host, 0))
+    with ExitStack() as stack:
+        try:
+            host, peer = near.socket.getsockname()[0], near.socket.getpeername()[0]
+            family = near.socket.family
+            sock = stack.enter_context(trio.socket.socket(family, socket.SOCK_DGRAM))
+            await sock.bind((host, 0))
+        except OSError as error:  # too few descriptors, or the program is gone
+            raise TargetError(ReplyCode.GENERAL_FAILURE, f"no socket for UDP: {error}") from error
         association = LocalAssociation(near, sock, peer, request.target.port)
         await near.send_all(encode(Reply(ReplyCode.SUCCEEDED, bound_endpoint(sock))))
         yield association

@@ -94,7 +94,7 @@ class _Server:
                     if allowed.cancelled_caught:
                         logger.info("%s is not on the allow list any more: cut off", pk)
                         stream.reset()
-        except (trio.BrokenResourceError, RemoteProtocolError) as error:
+        except (trio.BrokenResourceError, RemoteProtocolError, OSError) as error:
             self._faults.say(f"{pk}: {error}")
 
     def _fullness(self, pk: PublicKey) -> str:

@@ -8,9 +8,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dmsg_trio._address import Address
 from dmsg_trio._keys import SecretKey
 from dmsg_trio._wire.socks5 import Command, Endpoint, ReplyCode
-from dmsg_trio.apps.socks5 import AllowList, Exemption, ExitOptions, TargetRules
+from dmsg_trio.apps.socks5 import (
+    SOCKS_PORT,
+    AllowList,
+    Exemption,
+    ExitOptions,
+    TargetRules,
+    fault_of_server,
+)
 from tests.apps.socks5.parties import (
     LOOPBACK,
     Names,
@@ -238,6 +246,24 @@ async def test_a_key_and_all_of_them_have_so_many_connections() -> None:
                 return (await p.request(there.endpoint))[1].code == 0
 
             assert await answered(has_room, within=PATIENCE)
+
+
+async def test_a_client_can_ask_beforehand_what_is_wrong() -> None:
+    async with parties() as p:
+        remote = Address(p.exit.pk, SOCKS_PORT)
+        assert await fault_of_server(p.user, remote) == ""
+        nobody = Address(SecretKey.generate().pk, SOCKS_PORT)
+        fault = await fault_of_server(p.user, nobody)
+        assert fault == f"{nobody.pk}: no client of this key is registered at the discovery"
+        p.exit_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await fault_of_server(p.user, remote)).startswith(
+            "nobody serves SOCKS5 on port 1081"
+        )
+    async with parties(allow=lambda _: []) as p:
+        remote = Address(p.exit.pk, SOCKS_PORT)
+        fault = await fault_of_server(p.user, remote)
+        assert fault == f"{remote} does not let {p.user.pk} go out there"
 
 
 # ---- where to ----

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import trio
 from trio.testing import MockClock
 
-from dmsg_trio._wire.socks5 import Endpoint, ReplyCode
+from dmsg_trio._wire.socks5 import Command, Endpoint, Greeting, ReplyCode, Request, encode
 from dmsg_trio.apps.socks5._conversation import NEGOTIATION_TIME
+from dmsg_trio.apps.socks5._server import TURNED_AWAY
 from dmsg_trio.apps.socks5._telling import LINES
 from tests.apps.socks5.parties import Parties, ask, echo, parties, target
-from tests.waiting import PATIENCE, hearing
+from tests.waiting import PATIENCE, answered, hearing
 
 GARBAGE = (
     b"GET / HTTP/1.1\r\n\r\n",
@@ -116,10 +119,35 @@ async def test_floods_of_refusals_do_not_fill_the_log() -> None:
     assert log.text.count("not on the allow list") == LINES
 
 
-async def test_many_who_are_turned_away_at_once_and_say_nothing_are_reset() -> None:
+async def test_many_who_are_turned_away_at_once_and_say_nothing_are_reset(
+    mock_clock: MockClock,
+) -> None:
+    assert mock_clock.rate == 0  # so those who are told stay until they have heard it
     async with parties(allow=lambda _: []) as p:
         streams = [await p.raw() for _ in range(100)]
         answers = [await until_end(stream) for stream in streams]
-        assert answers.count(b"") == 36
+        assert answers.count(b"") == len(streams) - TURNED_AWAY
         for stream in streams:
             stream.reset()
+
+
+async def test_programs_that_are_gone_before_they_are_answered_leave_nothing_behind() -> None:
+    async with parties() as p, target(echo) as there:
+        for command in (Command.CONNECT, Command.UDP_ASSOCIATE) * 20:
+            local = await p.connect()
+            await local.send_all(encode(Greeting()) + encode(Request(command, there.endpoint)))
+            local.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            await local.aclose()
+        for command in (Command.CONNECT, Command.UDP_ASSOCIATE) * 20:
+            raw = await p.raw()
+            await raw.send_all(encode(Greeting()) + encode(Request(command, there.endpoint)))
+            raw.reset()
+        assert await works(p, there.endpoint)
+
+        async def all_are_gone() -> bool:
+            await trio.lowlevel.checkpoint()
+            return all(each.socket.fileno() == -1 for each in there.served)
+
+        for stream in p.streams:
+            stream.socket.close()
+        assert await answered(all_are_gone, within=PATIENCE)
