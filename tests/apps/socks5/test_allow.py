@@ -73,7 +73,7 @@ async def test_who_is_taken_out_is_cut_off_soon_and_nobody_else_is(
 
     async def stay(name: str, pk: PublicKey) -> None:
         with allow.while_allowed(pk):
-            await trio.sleep_forever()
+            await trio.Event().wait()
         ended.append((name, trio.current_time()))
 
     async with trio.open_nursery() as nursery:
