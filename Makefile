@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 CHECK := $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
 
 .DEFAULT_GOAL := help
-.PHONY: up test lint types layers pytest night chaos fuzz bench lock help clean
+.PHONY: up test lint types layers pytest night chaos fuzz bench docs man lock help clean
 
 up: $(READY) ## run a whole network on this machine until Ctrl-C
 	@$(BIN)/dmsg up
@@ -49,6 +49,13 @@ TIME ?= 60
 fuzz: $(VENV)/.fuzz ## TIME=seconds for each target
 	$(BIN)/python fuzz --time $(TIME)
 
+docs: $(VENV)/.docs ## docs/ as a site that needs no network: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo 'site/index.html'
+
+man: $(READY) ## manual pages: MANPATH=build/man man dmsgcurl
+	$(BIN)/python docs/make/man.py build/man
+
 lock: ## resolve the newest versions anew
 	@$(CHECK)
 	$(PYTHON) locks/refresh.py
@@ -57,7 +64,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) site build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 
 $(READY): locks/dev.txt pyproject.toml
 	@$(CHECK)
@@ -68,4 +75,8 @@ $(READY): locks/dev.txt pyproject.toml
 
 $(VENV)/.fuzz: $(READY) locks/fuzz.txt
 	$(BIN)/python -m pip -q install --disable-pip-version-check --require-hashes -r locks/fuzz.txt
+	@touch $@
+
+$(VENV)/.docs: $(READY) locks/docs.txt
+	$(BIN)/python -m pip -q install --disable-pip-version-check --require-hashes -r locks/docs.txt
 	@touch $@
