@@ -10,6 +10,8 @@ from typing import Protocol
 
 import h11
 
+Head = h11.Response | h11.InformationalResponse
+
 
 class Body(Protocol):
     """Takes what comes behind a head."""
@@ -26,9 +28,7 @@ class Body(Protocol):
         ...
 
 
-def body_of(
-    http: h11.Connection, method: bytes, head: h11.Response | h11.InformationalResponse
-) -> Body:
+def body_of(http: h11.Connection, method: bytes, head: Head) -> Body:
     """Say what follows a head that ``http`` has just read; what came of it already is in there."""
     rest, _ = http.trailing_data
     names = dict(head.headers)

@@ -14,14 +14,17 @@ import h11
 import httpcore
 import trio
 
-from ._backend import PIECE, NetworkStream
-from ._bodies import Body, Sized, body_of
+from dmsg_trio._net.nurseries import open_service_nursery
+
+from ._backend import NetworkStream
+from ._bodies import Body, Head, Sized, body_of
 from ._steps import limit_of, tell_of, traced
 
 MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, and of a chunk's
 MAX_INTERIM: Final = 32  # heads that say that the answer is still to come
 EXPECT_TIME: Final = 1.0  # seconds that a body waits for the "go on" that its head has asked for
 RECEIVE_SIZE: Final = 256 * 1024
+OF_BODIES: Final = (b"content-length", b"transfer-encoding")  # what announces one in a request
 
 
 class Exchange:
@@ -33,7 +36,8 @@ class Exchange:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._body: Body = Sized(0)
         self._interim = 0
-        self._head: h11.Response | h11.InformationalResponse | None = None
+        self._head: Head | None = None
+        self._fault: httpcore.ReadError | httpcore.RemoteProtocolError | None = None
         self.is_answered = False  # at least by a first byte
 
     @property
@@ -47,7 +51,7 @@ class Exchange:
 
     # ---- the request ----
 
-    async def ask(self) -> h11.Response | h11.InformationalResponse:
+    async def ask(self) -> Head:
         """Send the request, and wait for the head of the answer."""
         tell = tell_of(self._request)
         try:
@@ -73,29 +77,39 @@ class Exchange:
     async def _send_body(self) -> None:
         if self._http.client_is_waiting_for_100_continue:
             with trio.move_on_after(EXPECT_TIME):
-                await self._look_for_answer()
+                await self._take_head()
+        if not any(name.lower() in OF_BODIES for name, _ in self._request.headers):
+            await self._send_parts()
+            return
+        is_sent = self._is_refused
+        if not is_sent:
+            async with open_service_nursery() as nursery:
+                nursery.start_soon(self._listen, nursery.cancel_scope)
+                await self._send_parts()
+                is_sent = True
+        if not is_sent:
+            self._http.send_failed()  # the rest is of no use to a server that has answered already
+
+    async def _send_parts(self) -> None:
         body = cast("AsyncIterable[bytes]", self._request.stream)
         async with aclosing(Parts(body.__aiter__())) as parts:
             async for part in parts:
-                for start in range(0, len(part), PIECE):
-                    if self._stream.is_ready:
-                        await self._look_for_answer()
-                    if self._is_refused:
-                        return
-                    await self._send(h11.Data(data=part[start : start + PIECE]))
-        if not self._is_refused:
-            await self._send(h11.EndOfMessage())
+                await self._send(h11.Data(data=part))
+        await self._send(h11.EndOfMessage())
+
+    async def _listen(self, sending: trio.CancelScope) -> None:
+        """Take in what the server says before it has the whole request."""
+        try:
+            while self._head is None:
+                await self._take_head()
+        except (httpcore.ReadError, httpcore.RemoteProtocolError) as error:
+            self._fault = error  # a head that came before it would be of more interest
+        if self._is_refused or self._fault:
+            sending.cancel()
 
     @property
     def _is_refused(self) -> bool:
-        """Whether the rest of the request is of no use any more."""
         return self._head is not None and self._head.status_code >= 300
-
-    async def _look_for_answer(self) -> None:
-        """Take in what the server says before it has the whole request."""
-        if self._head is None:
-            event = await self._next_head()
-            self._head = event if _is_final(event) else None
 
     async def _send(self, event: h11.Event) -> None:
         with _errors_of_httpcore():
@@ -105,51 +119,49 @@ class Exchange:
 
     # ---- the head of the answer ----
 
-    async def _receive_head(self) -> h11.Response | h11.InformationalResponse:
+    async def _receive_head(self) -> Head:
         while self._head is None:
-            await self._look_for_answer()
+            if self._fault:
+                raise self._fault
+            await self._take_head(limit_of(self._request, "read"))
         return self._head
 
-    async def _next_head(self) -> h11.Response | h11.InformationalResponse:
+    async def _take_head(self, limit: float | None = None) -> None:
+        """Wait for one head; it may be one that comes before the answer's."""
         while True:
             with _errors_of_httpcore(self._stream.way):
                 event = self._http.next_event()
-            if isinstance(event, h11.Response):
-                return event
-            if isinstance(event, h11.InformationalResponse):
-                self._interim += 1
-                if self._interim > MAX_INTERIM:
-                    reason = f"{self._interim} heads, and none is that of the answer"
-                    raise httpcore.RemoteProtocolError(f"{self._stream.way}: {reason}")
-                return event
-            data = await self._read()
-            if not data and not self.is_answered:
+            if isinstance(event, h11.Response | h11.InformationalResponse):
+                break
+            data = await self._stream.read(RECEIVE_SIZE, limit)
+            if not data and not self._http.trailing_data[0]:
                 reason = "closed without sending a response"
                 raise httpcore.RemoteProtocolError(f"{self._stream.way}: {reason}")
             self.is_answered = True
             self._http.receive_data(data)
+        if isinstance(event, h11.Response) or event.status_code == 101:
+            self._head = event
+            return
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            reason = f"{self._interim} heads, and none is that of the answer"
+            raise httpcore.RemoteProtocolError(f"{self._stream.way}: {reason}")
 
     # ---- the body of the answer ----
 
     async def next_piece(self) -> bytes:
         """Wait for more of the body; empty is its end."""
+        limit = limit_of(self._request, "read")
         with _errors_of_httpcore(self._stream.way):
             while not (piece := self._body.take()) and not self._body.is_complete:
-                self._body.receive(await self._read())
+                self._body.receive(await self._stream.read(RECEIVE_SIZE, limit))
         return piece
 
-    async def _read(self) -> bytes:
-        return await self._stream.read(RECEIVE_SIZE, limit_of(self._request, "read"))
 
-
-def is_switch(request: httpcore.Request, head: h11.Response | h11.InformationalResponse) -> bool:
+def is_switch(request: httpcore.Request, head: Head) -> bool:
     """Tell whether the stream is not for HTTP any more."""
     is_tunnel = request.method == b"CONNECT" and 200 <= head.status_code < 300
     return head.status_code == 101 or is_tunnel
-
-
-def _is_final(head: h11.Response | h11.InformationalResponse) -> bool:
-    return isinstance(head, h11.Response) or head.status_code == 101
 
 
 # ---- around it ----

@@ -8,7 +8,7 @@ does no harm: it is idempotent, and nothing of an answer had come.
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self, cast
@@ -132,7 +132,8 @@ class _Body(httpx.AsyncByteStream):
     def __init__(self, request: httpx.Request, response: httpcore.Response) -> None:
         self._request = request
         self._response = response
-        self._parts = Parts(response.aiter_stream().__aiter__())
+        # Of the generators that httpcore has for this, the one that does not hide another one.
+        self._parts = Parts(cast("AsyncIterable[bytes]", response.stream).__aiter__())
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
