@@ -4,7 +4,6 @@ import inspect
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType
@@ -40,13 +39,18 @@ def test_all_of_a_public_package_is_there(package: str) -> None:
         assert hasattr(module, name)
 
 
-def own_members(cls: type) -> Iterator[str]:
+USED = (property, FunctionType, classmethod, staticmethod)
+
+
+def own_members(cls: type) -> set[str]:
     """Name what our code lets others do with a class, inherited or not."""
-    ours = [base for base in cls.__mro__ if base.__module__.startswith("dmsg_trio")]
-    for name, value in {name: value for base in ours for name, value in vars(base).items()}.items():
-        if isinstance(value, property | FunctionType | classmethod | staticmethod):
-            if not name.startswith("_"):
-                yield name
+    ours = [vars(base) for base in cls.__mro__ if base.__module__.startswith("dmsg_trio")]
+    return {
+        name
+        for members in ours
+        for name, value in members.items()
+        if isinstance(value, USED) and not name.startswith("_")
+    }
 
 
 @pytest.mark.parametrize("package", ["", *PACKAGES])
