@@ -119,7 +119,7 @@ async def ask_all(urls: Sequence[str]) -> list[ServerHealth]:
     """Ask all endpoints at once; in the order of their URLs."""
     answers: dict[str, ServerHealth] = {}
     async with (
-        httpx.AsyncClient(timeout=TIMEOUT, headers=_HEADERS) as http,
+        httpx.AsyncClient(timeout=TIMEOUT, headers=_HEADERS, trust_env=False) as http,
         trio.open_nursery() as nursery,
     ):
 

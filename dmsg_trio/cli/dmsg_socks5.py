@@ -6,7 +6,6 @@ import ipaddress
 import json
 import logging
 import math
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,13 +70,6 @@ def dmsg_socks5(
 def _key(keys: KeyOptions, secret: str) -> SecretKey:
     refuse_on_command_line(secret, VARIABLE)
     return keys.secret_key(VARIABLE) or SecretKey.generate()
-
-
-def _forget_proxies() -> None:
-    """Let the way onto the network not lead through a proxy: the variables may name this one."""
-    for name in ("all_proxy", "http_proxy", "https_proxy"):
-        os.environ.pop(name, None)
-        os.environ.pop(name.upper(), None)
 
 
 # ---- server ----
@@ -167,7 +159,6 @@ def server(
         as_json=as_json,
     )
     log.set_up()
-    _forget_proxies()
     run(service.serve, service=True)
 
 
@@ -268,7 +259,6 @@ def client(
         as_json=as_json,
     )
     log.set_up()
-    _forget_proxies()
     run(service.serve, service=True)
 
 

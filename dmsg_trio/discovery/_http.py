@@ -57,6 +57,8 @@ class HttpDiscovery:
             headers=_HEADERS,
             timeout=httpx.Timeout(REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
+            # As sessions do: the proxy that the variables name may well be one of ours.
+            trust_env=False,
         )
 
     async def aclose(self) -> None:

@@ -468,3 +468,12 @@ def test_times_are_shown_short(seconds: float, shown: str) -> None:
 )
 def test_sizes_are_shown_short(number: int, shown: str) -> None:
     assert size(number) == shown
+
+
+async def test_variables_that_name_a_proxy_change_nothing() -> None:
+    """What they name is often one of ours, which would have to be reached through itself."""
+    proxies = {"ALL_PROXY": "socks5h://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
+    async with network() as up:
+        done = await dmsg("status", discovery=up.ready.discovery, env=proxies)
+    assert (done.code, done.err) == (0, "")
+    assert "Links of these servers" not in done.out.decode()
