@@ -7,14 +7,13 @@ step, so there is no moment at which a crash could lose the key. What stands in 
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from dmsg_trio._errors import IdentityError
+from dmsg_trio._files import NotAFileError, fault_of_readers, opened, read_at_most
 from dmsg_trio._keys import PublicKey, SecretKey
 
 from ._form import MODERATE, Cost, Hidden, Sealed, Understood, form_of, understand_untrusted
@@ -120,30 +119,21 @@ def open_identity(
 def read_private_file(path: Path) -> Hidden:
     """Read a small regular file; refuse one that others can read, and say how to mend it."""
     try:
-        # Non-blocking, since opening a pipe that nobody writes to would wait for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with opened(path) as fd:
+            if fault := fault_of_readers(path, os.fstat(fd).st_mode):
+                raise IdentityError(fault)
+            return read_limited(fd, str(path))
+    except (NotAFileError, IsADirectoryError):
+        raise IdentityError(f"{path} is not a regular file") from None
     except OSError as error:
         raise IdentityError(f"cannot open {path}: {error.strerror}") from error
-    try:
-        mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode):
-            raise IdentityError(f"{path} is not a regular file")
-        if mode & 0o077:
-            mend = f"chmod 600 {shlex.quote(str(path))}"
-            raise IdentityError(f"others can read {path} ({stat.filemode(mode)}), mend it: {mend}")
-        return read_limited(fd, str(path))
-    finally:
-        os.close(fd)
 
 
 def read_limited(fd: int, where: str) -> Hidden:
     """Read to the end, unless that is further away than any identity needs."""
-    data = b""
     try:
-        while piece := os.read(fd, MAX_FILE_SIZE + 1 - len(data)):
-            data += piece
+        data = read_at_most(fd, MAX_FILE_SIZE)
     except OSError as error:
-        del data
         raise IdentityError(f"cannot read {where}: {error.strerror}") from error
     if len(data) > MAX_FILE_SIZE:
         del data

@@ -14,9 +14,9 @@ import trio
 import typer
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.server._config import (
-    MAX_CONFIG_SIZE,
     ServerConfig,
     form_of_config,
     load_config,
@@ -133,7 +133,7 @@ def _read(file: Path | None, config: Path | None, *, stdin: bool, keys: KeyOptio
         return load_config(path, key=keys.secret_key())
     if keys.key_stdin or str(keys.key_file) == "-":
         raise ConfigError("standard input cannot be both the configuration and the key")
-    data = sys.stdin.buffer.read(MAX_CONFIG_SIZE + 1)
+    data = sys.stdin.buffer.read(MAX_SETTINGS + 1)
     return parse_config(data, where="standard input", key=keys.secret_key())
 
 

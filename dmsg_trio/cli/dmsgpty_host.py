@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio.apps.pty._places import PTY_PORT
 from dmsg_trio.apps.pty.host._config import (
     ENV_PREFIX,
-    MAX_CONFIG_SIZE,
     HostConfig,
     Source,
     allowed_in,
@@ -147,7 +147,7 @@ def dmsgpty_host(
 def _standard_input(keys: KeyOptions) -> Source:
     if keys.key_stdin or str(keys.key_file) == "-":
         raise ConfigError("standard input cannot be both the configuration and the key")
-    return from_bytes(sys.stdin.buffer.read(MAX_CONFIG_SIZE + 1), "standard input")
+    return from_bytes(sys.stdin.buffer.read(MAX_SETTINGS + 1), "standard input")
 
 
 def _path(confpath: str, *, optional: bool) -> Path | None:

@@ -8,9 +8,6 @@ What is only odd becomes a warning, which whoever runs the server logs.
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import MAX_SETTINGS, fault_of_readers, read_settings_file
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.tcp import parse_host_port
 
@@ -29,7 +27,6 @@ from ._shares import MAX_RELAYED
 
 T = TypeVar("T")
 
-MAX_CONFIG_SIZE: Final = 1024 * 1024  # bytes
 SECOND: Final = 10**9  # nanoseconds, in which the file counts
 UPDATE_INTERVAL: Final = 60  # seconds; what 0 stands for, as in the reference
 LONGEST_INTERVAL: Final = 120  # seconds, after which a discovery has forgotten a silent server
@@ -153,12 +150,10 @@ class _File(msgspec.Struct):
 
 def load_config(path: Path, *, key: SecretKey | None = None) -> ServerConfig:
     """Read a configuration file; ``key`` is a secret key from elsewhere."""
-    data, mode = _read(path)
+    data, mode = read_settings_file(path, pipe_option="--stdin")
     config = parse_config(data, where=str(path), key=key)
-    if mode & 0o077 and b'"secret_key"' in data:
-        mend = f"chmod 600 {shlex.quote(str(path))}"
-        public = f"others can read {path} ({stat.filemode(mode)}) and its key, mend it: {mend}"
-        config = replace(config, warnings=(public, *config.warnings))
+    if b'"secret_key"' in data and (fault := fault_of_readers(path, mode)):
+        config = replace(config, warnings=(f"secret_key: {fault}", *config.warnings))
     return config
 
 
@@ -181,22 +176,9 @@ def parse_config(
     raise ConfigError(f"{where}: {fault}")
 
 
-def _read(path: Path) -> tuple[bytes, int]:
-    try:
-        # Non-blocking, since opening a pipe that nobody writes to would wait for ever.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
-            mode = os.fstat(f.fileno()).st_mode
-            data = f.read(MAX_CONFIG_SIZE + 1) if stat.S_ISREG(mode) else None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    if data is None:
-        raise ConfigError(f"{path} is not a regular file; --stdin reads a pipe")
-    return data, mode
-
-
 def _settings(data: bytes) -> dict[str, object]:
-    if len(data) > MAX_CONFIG_SIZE:
-        raise ConfigError(f"larger than {MAX_CONFIG_SIZE} bytes")
+    if len(data) > MAX_SETTINGS:
+        raise ConfigError(f"larger than {MAX_SETTINGS} bytes")
     try:
         settings = msgspec.json.decode(data)
     except (RecursionError, UnicodeDecodeError):

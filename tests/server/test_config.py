@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.server._config import (
-    MAX_CONFIG_SIZE,
     Peer,
     ServerConfig,
     form_of_config,
@@ -213,7 +213,7 @@ def test_an_error_names_the_setting_and_what_is_wrong(
         (b"[]", "not a JSON object with settings"),
         (b"[" * 100_000, "not a JSON object with settings"),
         (b'{"a": "\xff"}', "not a JSON object with settings"),
-        (b" " * (MAX_CONFIG_SIZE + 1), f"larger than {MAX_CONFIG_SIZE} bytes"),
+        (b" " * (MAX_SETTINGS + 1), f"larger than {MAX_SETTINGS} bytes"),
     ],
 )
 def test_what_is_no_configuration_is_refused(data: bytes, expected: str) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.apps.pty._places import default_socket
 from dmsg_trio.apps.pty.host._config import (
     DISCOVERY,
-    MAX_CONFIG_SIZE,
     HostConfig,
     Source,
     allowed_in,
@@ -216,7 +216,7 @@ def test_a_wrong_variable_or_flag_is_named() -> None:
         (b"[]", "not a JSON object"),
         (b"\xff", "malformed"),
         (b"[" * 10**5 + b"]" * 10**5, "not a JSON object"),
-        (b" " * (MAX_CONFIG_SIZE + 1), f"larger than {MAX_CONFIG_SIZE} bytes"),
+        (b" " * (MAX_SETTINGS + 1), f"larger than {MAX_SETTINGS} bytes"),
     ],
 )
 def test_what_is_no_file_of_settings_is_said(content: bytes, fault: str) -> None:
@@ -237,7 +237,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"sk": SECRET}))
     for mode in (0o644, 0o640, 0o620, 0o604):
         path.chmod(mode)
-        with pytest.raises(ConfigError, match=r"sk: others can read it .*chmod 600") as caught:
+        with pytest.raises(ConfigError, match=r"sk: others can read .*chmod 600") as caught:
             from_file(path)
         assert SECRET not in str(caught.value)
     path.chmod(0o600)

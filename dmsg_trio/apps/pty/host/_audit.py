@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import fault_of_readers
 from dmsg_trio._keys import PublicKey
 
 LOCAL: Final = "local"  # the source of who comes over the local socket
@@ -164,13 +164,13 @@ class Audit:
 def _open(path: Path) -> int:
     fd = os.open(path, APPENDED, 0o600)
     mode = os.fstat(fd).st_mode
-    if stat.S_ISREG(mode) and not mode & 0o077:
-        return fd
-    os.close(fd)
+    fault = fault_of_readers(path, mode)
     if not stat.S_ISREG(mode):
-        raise ConfigError(f"audit_log: {path} is not a regular file")
-    mend = f"chmod 600 {shlex.quote(str(path))}"
-    raise ConfigError(f"audit_log: others can read {path} ({stat.filemode(mode)}), mend it: {mend}")
+        fault = f"{path} is not a regular file"
+    if fault:
+        os.close(fd)
+        raise ConfigError(f"audit_log: {fault}")
+    return fd
 
 
 def _command(command: Sequence[str]) -> dict[str, object]:

@@ -11,8 +11,6 @@ import ipaddress
 import json
 import os
 import pwd
-import shlex
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import MAX_SETTINGS, fault_of_readers, read_settings_file
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.tcp import parse_host_port
 from dmsg_trio.apps.pty._places import PTY_PORT, default_socket
@@ -34,7 +33,6 @@ MAX_SESSIONS_PER_KEY: Final = 32
 IDLE_TIME: Final = 0.0  # seconds without a byte either way after which a session ends; 0: never
 KEEP_TIME: Final = 600.0  # seconds that a session may wait for its client to come back
 
-MAX_CONFIG_SIZE: Final = 1024 * 1024  # bytes
 MAX_SOCKET_PATH: Final = 103  # bytes; what macOS has room for, Linux has four more
 
 # The names of a setting in the file, and behind `<PREFIX>_` in the environment.
@@ -110,29 +108,18 @@ class Source(NamedTuple):
 
 def from_file(path: Path) -> Source:
     """Read the settings of a file; one with a key in it must be readable for its owner alone."""
-    try:
-        # Non-blocking, since opening a pipe that nobody writes to would wait for ever.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
-            mode = os.fstat(f.fileno()).st_mode
-            data = f.read(MAX_CONFIG_SIZE + 1) if stat.S_ISREG(mode) else None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    if data is None:
-        raise ConfigError(f"{path} is not a regular file; --confstdin reads a pipe")
+    data, mode = read_settings_file(path, pipe_option="--confstdin")
     source = from_bytes(data, str(path))
-    if "sk" in source.settings and mode & 0o077:
+    if "sk" in source.settings and (fault := fault_of_readers(path, mode)):
         del data, source
-        mend = f"chmod 600 {shlex.quote(str(path))}"
-        raise ConfigError(
-            f"{path}: sk: others can read it ({stat.filemode(mode)}), mend it: {mend}"
-        )
+        raise ConfigError(f"sk: {fault}")
     return source
 
 
 def from_bytes(data: bytes, where: str) -> Source:
     """Read the settings of a file's content."""
-    if len(data) > MAX_CONFIG_SIZE:
-        raise ConfigError(f"{where}: larger than {MAX_CONFIG_SIZE} bytes")
+    if len(data) > MAX_SETTINGS:
+        raise ConfigError(f"{where}: larger than {MAX_SETTINGS} bytes")
     fault = "not a JSON object with settings"
     settings: object = None
     try:
