@@ -31,18 +31,20 @@ class ReferenceServer:
     pid: int
 
 
-def start_server(stage: Stage, scratch: Path) -> ReferenceServer | None:
-    """Start the reference's server, if there is one."""
+def start_server(
+    stage: Stage, scratch: Path, *, address: str = "", public: str = ""
+) -> ReferenceServer | None:
+    """Start the reference's server, if there is one; clients are told that it is at ``public``."""
     variable = os.environ.get(VARIABLE)
     if not variable or not (program := Path(variable, "dmsg-server")).exists():
         return None
     stage.party("discovery", discovery := free_address())
-    address = free_address()
+    address = address or free_address()
     config = {
         "public_key": str(SERVER.pk),
         "secret_key": SERVER.reveal().hex(),
         "discovery": f"http://{discovery}",
-        "public_address": address,
+        "public_address": public or address,
         "local_address": address,
         "health_endpoint_address": free_address(),
         "log_level": "fatal",
