@@ -5,10 +5,21 @@ import re
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.cli.running import DMSG, Done, command, network
 
 ROOT = Path(__file__).parents[2]
+TABLE = re.compile(r"^\| `(dmsg[\w -]*)` \|.*\| `([^`|]+)` \|$", re.MULTILINE)
+# What runs until Ctrl-C, each with what it says, or logs, when it is ready.
+SERVICES = {
+    "dmsghttp": "dmsgcurl",
+    "dmsgweb": "proxy.pac",
+    "dmsg-socks5": "at ",
+    "dmsgpty-host": "sock",
+    "dmsgpty-ui": "#token=",
+    "dmsg-discovery": "listening",
+}
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 pytestmark = pytest.mark.network
@@ -18,16 +29,22 @@ async def paste(page: str, folder: Path, discovery: str = "") -> Done:
     """Run all lines of a page in one shell, which stops at the first that fails."""
     lines = "".join(SHELL.findall((ROOT / page).read_text()))
     assert lines
+    return await run_in(folder, lines, discovery)
+
+
+async def run_in(folder: Path, lines: str, discovery: str = "", **variables: str) -> Done:
+    """Run lines in one shell, in a home of their own."""
     env = {
         "PATH": f"{Path(DMSG).parent}:{os.environ['PATH']}",
         "HOME": str(folder),
         "XDG_CONFIG_HOME": str(folder),
+        **variables,
     }
     words = ["sh", "-c", f'cd "$HOME" && set -eu\n{lines}']
     return await command(words, discovery=discovery, env=env)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md", "docs/index.md"])
 async def test_lines_for_a_second_terminal_work(page: str, tmp_path: Path) -> None:
     async with network() as up:
         done = await paste(page, tmp_path, up.ready.discovery)
@@ -44,3 +61,40 @@ async def test_lines_about_keys_work(tmp_path: Path) -> None:
     (fault,) = done.err.splitlines()
     assert "others can read me.id" in fault
     assert (tmp_path / "server.id").stat().st_mode & 0o777 == 0o600
+
+
+def logs(folder: Path) -> list[trio.Path]:
+    return [trio.Path(each) for each in folder.glob("*.log")]
+
+
+async def test_the_line_of_each_program_works(tmp_path: Path) -> None:
+    """Those of the table in README, in their order; services run until all others are done."""
+    table = dict(TABLE.findall((ROOT / "README.md").read_text()))
+    assert len(table) >= 15
+    (tmp_path / "docs").mkdir()
+    lines = "PIDS=; trap 'kill $PIDS; wait' EXIT\n"
+    for program, line in table.items():
+        if program in SERVICES:
+            log = f"{program}.log"
+            lines += f': > {log}; (exec {line}) > {log} 2>&1 & PIDS="$PIDS $!"\n'
+            lines += f"until grep -q '{SERVICES[program]}' {log}; do kill -0 $!; sleep 0.1; done\n"
+        else:
+            lines += f"{line}\n"
+    async with network() as up:
+        done = await run_in(
+            tmp_path,
+            lines,
+            up.ready.discovery,
+            PK=up.ready.client,
+            # Where nobody else on this machine is in the way.
+            DMSG_WEB_SOCKS="0",
+            DMSG_PTY_UI_ADDR="127.0.0.1:0",
+            DMSG_PTY_HOST_CLIADDR=str(tmp_path / "pty.sock"),
+            DMSG_PTY_CLI_SHELL_CLIADDR=str(tmp_path / "pty.sock"),
+            DMSG_PTY_UI_CLIADDR=str(tmp_path / "pty.sock"),
+        )
+    assert done.code == 0, (done.err, [await log.read_text() for log in logs(tmp_path)])
+    said = done.out.decode()
+    assert "It works" in said
+    assert "2 of 2 answered" in said
+    assert "127.0.0.1\n" in said  # dmsgip
