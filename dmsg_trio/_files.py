@@ -40,6 +40,15 @@ def opened(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
+@contextmanager
+def opened_safely(path: Path) -> Iterator[int]:
+    """Have a file open that nobody but its owner can write to: it says who may do what."""
+    with opened(path) as fd:
+        if fault := fault_of_writers(path, os.fstat(fd).st_mode):
+            raise ConfigError(fault)
+        yield fd
+
+
 def read_at_most(fd: int, size: int) -> bytes:
     """Read to the end, but no more than one byte beyond ``size``, which tells that it is larger."""
     data = b""

@@ -19,9 +19,10 @@ import trio
 from trio.testing import MockClock
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio.apps.pty.host import _changes
-from dmsg_trio.apps.pty.host._allow import MAX_FILE_SIZE, AllowList, AlreadyAllowedError
+from dmsg_trio.apps.access import _changes
+from dmsg_trio.apps.pty.host._allow import AllowList, AlreadyAllowedError
 from tests.waiting import PATIENCE
 
 A, B, C = (SecretKey(bytes([n]) * 32).pk for n in (1, 2, 3))
@@ -80,7 +81,7 @@ def test_a_settled_file_is_not_read_for_each_question(
     def no_open(*_: object) -> int:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("dmsg_trio.apps.pty.host._allow.os.open", no_open)
+    monkeypatch.setattr("os.open", no_open)
     assert A in allow
 
 
@@ -94,7 +95,7 @@ def test_a_settled_file_is_not_read_for_each_question(
         ('{"wl": "a"}', "wl: Expected `array | null`"),
         (f'{{"wl": ["{A}", "02"]}}', "wl[1]: a public key is 66 hex digits, not 2"),
         ('{"a":' + "[" * 10**5 + "]" * 10**5 + "}", "not a JSON object"),
-        (" " * (MAX_FILE_SIZE + 1), f"larger than {MAX_FILE_SIZE} bytes"),
+        (" " * (MAX_SETTINGS + 1), f"larger than {MAX_SETTINGS} bytes"),
     ],
 )
 def test_a_broken_file_keeps_the_last_good_list_and_says_so_once(
@@ -125,7 +126,7 @@ def test_a_file_that_went_away_keeps_the_list_until_it_is_back(
     assert "No such file" in caplog.text
     aside.rename(path)
     assert allow.keys == (A,)
-    assert "understood again, with 1 keys" in caplog.text
+    assert "understood again: 1 keys" in caplog.text
 
 
 def test_a_secret_key_in_a_broken_file_is_not_repeated(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -22,7 +22,7 @@ if sys.platform == "linux":
 LOOK_INTERVAL: Final = 1.0  # seconds between two looks where nobody tells of changes
 QUIET_INTERVAL: Final = 30.0  # and where somebody does: a file system may still keep silent
 
-logger = logging.getLogger("dmsg_trio.pty")
+logger = logging.getLogger("dmsg_trio.access")
 
 
 class Changes(Protocol):
@@ -30,6 +30,21 @@ class Changes(Protocol):
 
     async def wait(self) -> None:
         """Wait until the file may have changed."""
+
+
+async def call_at_changes(
+    path: Path,
+    look: Callable[[], None],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Call ``look`` now, and whenever ``path`` may have changed, until cancelled."""
+    with watching(path) as changes:
+        look()
+        task_status.started()
+        while True:
+            await changes.wait()
+            look()
 
 
 @contextmanager
