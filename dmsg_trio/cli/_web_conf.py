@@ -87,6 +87,7 @@ class _Parser:
 
     def _array(self) -> tuple[str, ...]:
         words: list[str] = []
+        begin = self.position
         self.position += 1
         while self._skip_to_something():
             if self._peek() == ")":
@@ -96,6 +97,7 @@ class _Parser:
             if word is None:
                 raise self._error(f"{self._peek()!r} in a list means something to a shell")
             words.append(word)
+        self.position = begin
         raise self._error("a list has no ) at its end")
 
     def _word(self) -> str | None:

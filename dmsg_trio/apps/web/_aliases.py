@@ -79,10 +79,10 @@ def parse_aliases(data: bytes, where: str, *, suffix: str = ".dmsg") -> Mapping[
     for number, name, value in _pairs(lines, where):
         place = f"{where}, line {number}"
         plain = name.lower().removesuffix(suffix)
-        if not _NAME.fullmatch(plain):
-            raise ConfigError(f"{place}: {name[:_SHOWN]!r} is no name of a host")
         if _is_key(plain):
             raise ConfigError(f"{place}: a key is no name for something else")
+        if not _NAME.fullmatch(plain):
+            raise ConfigError(f"{place}: {name[:_SHOWN]!r} is no name of a host")
         if plain in table:
             raise ConfigError(f"{place}: {plain} was named before")
         try:

@@ -98,6 +98,7 @@ class Pool:
     def __init__(self) -> None:
         self._idle: OrderedDict[int, _Idle] = OrderedDict()  # the oldest first
         self._numbers = count()
+        self._is_over = False
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -116,7 +117,7 @@ class Pool:
     async def put(self, key: Hashable, far: Far) -> None:
         """Keep a connection for another request."""
         self._idle[next(self._numbers)] = _Idle(key, far, trio.current_time() + KEEP_TIME)
-        if len(self._idle) > MAX_IDLE:
+        if len(self._idle) > MAX_IDLE or self._is_over:
             await self._end_oldest()
 
     async def run(self) -> None:
@@ -128,6 +129,7 @@ class Pool:
                 while self._idle and next(iter(self._idle.values())).until <= now:
                     await self._end_oldest()
         finally:
+            self._is_over = True
             with trio.CancelScope(shield=True):
                 while self._idle:
                     await self._end_oldest()

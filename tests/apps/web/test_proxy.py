@@ -123,13 +123,13 @@ async def test_a_reset_on_one_side_is_one_on_the_other() -> None:
 @pytest.mark.parametrize("port", [80, 443, 8080])
 async def test_the_port_of_the_url_is_the_port_of_dmsg(port: int) -> None:
     async with scene() as here:
-        if port != 80:
-            listener = here.server.listen(port)
-        stream, code = await socks(here, here.host, port)
-        assert code == ReplyCode.SUCCEEDED
-        if port != 80:
+        if port == 80:
+            assert (await here.ask("/who")).endswith(b"/who")
+            return
+        async with here.server.listen(port) as listener:
+            _, code = await socks(here, here.host, port)
+            assert code == ReplyCode.SUCCEEDED
             assert (await listener.accept()).local.port == port
-        await stream.aclose()
 
 
 async def test_a_websocket_goes_through_plain_http() -> None:
