@@ -47,7 +47,7 @@ from ._remote import (
     ShellRefusedError,
 )
 
-ACKNOWLEDGE_EVERY: Final = 64 * 1024  # bytes of output
+ACKNOWLEDGE_EVERY: Final = 256 * 1024  # bytes of output, a quarter of the window
 MAX_SIGNALS: Final = 16  # that wait for a stream
 
 
