@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Final, Protocol
+from collections.abc import Collection
+from typing import Final
 
 import trio
 
 from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._wire.socks5 import Choice, Reply, ReplyCode, encode
+from dmsg_trio.apps.access import Admission, admission
 from dmsg_trio.client import Client, DmsgStream
 
-from ._allow import AllowList
 from ._conversation import SOCKS_PORT
 from ._exit import Exit, ExitOptions, counted
 from ._telling import Sometimes
@@ -29,46 +28,23 @@ LINGER: Final = 2  # seconds for a refusal to be read before the stream is gone
 logger = logging.getLogger("dmsg_trio.socks5")
 
 
-class Allow(Protocol):
-    """Who may go out: `AllowList`, or what works like it."""
-
-    def __contains__(self, pk: PublicKey) -> bool: ...
-    def while_allowed(self, pk: PublicKey) -> AbstractContextManager[trio.CancelScope]: ...
-
-
 async def serve_socks5(
     client: Client,
     port: int = SOCKS_PORT,
     *,
-    allow: Allow | Collection[PublicKey] | None,
+    allow: Admission | Collection[PublicKey] | None,
     options: ExitOptions | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Connect to the internet for the keys in ``allow``, None is everybody; run until cancelled."""
-    if allow is None:
-        admission: Allow = _Everybody()
-    elif isinstance(allow, Collection):
-        admission = AllowList(given=allow)
-    else:
-        admission = allow
-    server = _Server(admission, options or ExitOptions())
+    server = _Server(admission(allow), options or ExitOptions())
     async with client.listen(port) as listener:
         task_status.started()
         await trio.serve_listeners(server.serve, [listener])
 
 
-class _Everybody:
-    def __contains__(self, pk: PublicKey) -> bool:
-        return True
-
-    @contextmanager
-    def while_allowed(self, _pk: PublicKey) -> Iterator[trio.CancelScope]:
-        with trio.CancelScope() as scope:
-            yield scope
-
-
 class _Server:
-    def __init__(self, allow: Allow, options: ExitOptions) -> None:
+    def __init__(self, allow: Admission, options: ExitOptions) -> None:
         self._allow = allow
         self._options = options
         self._exit = Exit(options)

@@ -23,7 +23,7 @@ from dmsg_trio._wire.socks5 import (
 )
 from dmsg_trio.apps.socks5 import (
     SOCKS_PORT,
-    Allow,
+    Admission,
     Exemption,
     ExitOptions,
     TargetRules,
@@ -79,7 +79,7 @@ async def ask(stream: trio.abc.Stream, target: Endpoint, command: int = Command.
 async def parties(
     *,
     options: ExitOptions = LOOPBACK,
-    allow: Allow | Callable[[Client], Collection[PublicKey]] | None = None,
+    allow: Admission | Callable[[Client], Collection[PublicKey]] | None = None,
 ) -> AsyncIterator[Parties]:
     """Run everything for the block."""
     async with (

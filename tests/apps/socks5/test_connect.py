@@ -218,7 +218,7 @@ async def test_a_key_that_leaves_the_list_loses_its_connections(tmp_path: Path) 
         await stream.send_all(b"hello")
         await exactly(stream, 5)
         path.write_text("not a key\n")
-        with hearing(LOG) as log:
+        with hearing("dmsg_trio.access") as log:
             allow.reload()
             await log.said(r"line 1: .*; the 1 keys read before still count")
         await stream.send_all(b"hello")
