@@ -63,6 +63,15 @@ async def test_lines_about_keys_work(tmp_path: Path) -> None:
     assert (tmp_path / "server.id").stat().st_mode & 0o777 == 0o600
 
 
+async def test_lines_about_the_own_address_work(tmp_path: Path) -> None:
+    async with network() as up:
+        done = await paste("docs/dmsgip.md", tmp_path, up.ready.discovery)
+    assert done.code == 0, done.err
+    assert {"127.0.0.1 is not a public address"} == set(done.err.splitlines())
+    assert done.lines.count("127.0.0.1") == 3
+    assert "we are at 127.0.0.1" in done.lines
+
+
 def logs(folder: Path) -> list[trio.Path]:
     return [trio.Path(each) for each in folder.glob("*.log")]
 
