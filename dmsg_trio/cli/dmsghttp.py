@@ -19,7 +19,7 @@ import typer
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from ._access import keys_in_file, keys_named
+from ._access import keys_named
 from ._main import main_of
 from ._options import HERE, KeyOptions, SecretArgument, ToolLogOptions, spread
 from ._run import STOPS, printable, program, run
@@ -27,6 +27,7 @@ from ._secrets import refuse_on_command_line
 from ._version import Version
 
 if TYPE_CHECKING:
+    from dmsg_trio.apps.access import AllowList
     from dmsg_trio.apps.files import Answered, UploadOptions
 
 HTTP_PORT: Final = 80
@@ -66,7 +67,11 @@ def dmsghttp(
         ),
     ] = None,
     allow_file: Annotated[
-        Path | None, typer.Option("--allow-file", help="File with such keys, one on each line.")
+        Path | None,
+        typer.Option(
+            "--allow-file",
+            help="File with such keys, one on each line; read again when it changes.",
+        ),
     ] = None,
     all_files: Annotated[
         bool, typer.Option("--all", "-a", help="Serve files with a dot in front, too.")
@@ -136,13 +141,18 @@ def _readable(folder: str) -> str:
         raise ConfigError(f"cannot serve {folder}: {error.strerror}") from None
 
 
-def _allowed(wl: list[str] | None, allow_file: Path | None) -> frozenset[PublicKey] | None:
-    keys = keys_named(wl or (), "--wl")
-    if wl and not keys:
+def _allowed(wl: list[str] | None, allow_file: Path | None) -> AllowList | None:
+    from dmsg_trio.apps.access import AllowList
+
+    given = keys_named(wl or (), "--wl")
+    if wl and not given:
         raise ConfigError("--wl names no key; leave it away to let everybody come")
-    if allow_file is not None:
-        keys += keys_in_file(allow_file, "--allow-file")
-    return frozenset(keys) if keys else None
+    if not given and allow_file is None:
+        return None
+    allowed = AllowList(allow_file, given=given)
+    if not allowed.keys:
+        raise ConfigError(f"--allow-file: {allow_file} names no key")
+    return allowed
 
 
 def _size(text: str) -> int:
@@ -161,7 +171,7 @@ class _Service:
     root: str
     port: int
     discovery: str
-    allowed: frozenset[PublicKey] | None
+    allowed: AllowList | None
     show_hidden: bool
     upload: bool
     overwrite: bool
@@ -192,6 +202,8 @@ class _Service:
             # It ends before the client does, so answers under way have time to arrive.
             open_service_nursery() as nursery,
         ):
+            if self.allowed is not None:
+                await nursery.start(self.allowed.watch)
             await nursery.start(serve_asgi, files, client, self.port)
             await wait_until_reachable(client, self.discovery)
             with trio.open_signal_receiver(*STOPS) as signals:

@@ -167,6 +167,34 @@ async def test_a_download_that_is_under_way_ends_before_the_program(tmp_path: Pa
         assert await program.process.wait() == 0
 
 
+async def test_a_download_ends_when_its_key_leaves_the_list(tmp_path: Path) -> None:
+    size = 50_000_000
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(size)
+    friend = SecretKey.generate()
+    (tmp_path / "list").write_text(f"{KEY.pk}\n{friend.pk}\n")
+    async with (
+        network() as up,
+        dmsghttp(
+            tmp_path, "--allow-file", tmp_path / "list", discovery=up.ready.discovery
+        ) as program,
+        web(up) as asking,
+        web(up, friend) as staying,
+    ):
+        url = await program.url()
+        async with (
+            asking.stream("GET", f"{url}large.bin") as cut_off,
+            staying.stream("GET", f"{url}large.bin") as reply,
+        ):
+            (tmp_path / "list").write_text(f"{friend.pk}\n")
+            with pytest.raises(httpx.HTTPError):
+                async for _ in cut_off.aiter_raw():
+                    pass
+            assert sum([len(piece) async for piece in reply.aiter_raw()]) == size
+        assert (await asking.get(url)).status_code == 403
+        assert await program.err.said(rf"{KEY.pk} GET /large.bin 200 \d+ .* broken off\n")
+
+
 async def test_a_network_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     async with dmsghttp(tmp_path, discovery="http://127.0.0.1:1") as program:
         await program.err.said("no network yet: http://127.0.0.1:1/.*; trying on\n")
@@ -182,8 +210,8 @@ async def test_a_network_that_is_not_there_is_said_to_be_missing(tmp_path: Path)
         (["one", "-d", "two"], "one folder is enough: one or two"),
         (["-w", f"{KEY.pk},02ab"], "--wl: a public key is 66 hex digits, not 4: '02ab'"),
         (["-w", " , "], "--wl names no key; leave it away to let everybody come"),
-        (["--allow-file", "nowhere"], "--allow-file: cannot read nowhere: No such file"),
-        (["--allow-file", "/dev/null"], "--allow-file: /dev/null names no key"),
+        (["--allow-file", "nowhere"], "cannot read nowhere: No such file"),
+        (["--allow-file", "/dev/null"], "cannot read /dev/null: not a regular file"),
         (["--overwrite"], "--overwrite needs --upload"),
         (["--upload", "--max-upload", "much"], "not a size like 500M or 2GiB: much"),
     ],

@@ -12,6 +12,7 @@ import trio
 from starlette.types import Receive, Scope, Send
 
 from dmsg_trio._keys import PublicKey
+from dmsg_trio.apps.access import Admission, admission
 
 from ._accepting import prefers_json_untrusted
 from ._answers import Answer, ClientGoneError, Exchange, OnAnswered, text
@@ -38,8 +39,9 @@ logger = logging.getLogger("dmsg_trio.files")
 class FilesApp:
     """Serves what is below a folder; whoever is not allowed gets nothing but a refusal.
 
-    ``allowed`` are the keys that may come, None if everybody may. ``on_answered`` is told of each
-    request when its answer has gone out, or as much of it as there will be.
+    ``allowed`` are the keys that may come, None if everybody may; what a key that is allowed no more
+    has under way ends. ``on_answered`` is told of each request when its answer has gone out, or as
+    much of it as there will be.
     """
 
     def __init__(
@@ -48,11 +50,11 @@ class FilesApp:
         *,
         show_hidden: bool = False,
         uploads: UploadOptions | None = None,
-        allowed: Collection[PublicKey] | None = None,
+        allowed: Admission | Collection[PublicKey] | None = None,
         on_answered: OnAnswered = lambda _answered: None,
     ) -> None:
         self._tree = Tree(root, show_hidden=show_hidden)
-        self._allowed = None if allowed is None else frozenset(map(str, allowed))
+        self._allowed = None if allowed is None else admission(allowed)
         self._on_answered = on_answered
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         self._files = FileServer(Sender(self._threads), sandboxed=uploads is not None)
@@ -67,7 +69,7 @@ class FilesApp:
             return
         exchange = Exchange(scope, receive, send)
         try:
-            await self._answer_untrusted(exchange)
+            await self._admit_untrusted(exchange)
         except ClientGoneError:
             pass
         except (FileChangedError, OSError) as fault:
@@ -75,6 +77,22 @@ class FilesApp:
             logger.warning("%s broke off: %s", _name_of(exchange), fault)
         finally:
             self._on_answered(exchange.outcome())
+
+    async def _admit_untrusted(self, exchange: Exchange) -> None:
+        """Answer for as long as whoever asks may come."""
+        if self._allowed is None:
+            await self._answer_untrusted(exchange)
+            return
+        pk = _key_untrusted(exchange.client)
+        if pk is None or pk not in self._allowed:
+            await exchange.answer(text(403, "Forbidden"))
+            return
+        with self._allowed.while_allowed(pk) as allowed:
+            await self._answer_untrusted(exchange)
+        if allowed.cancelled_caught:
+            logger.info("%s broke off: %s is not on the list any more", _name_of(exchange), pk)
+            if not exchange.has_started:
+                await exchange.answer(text(403, "Forbidden"))
 
     async def _answer_untrusted(self, exchange: Exchange) -> None:
         try:
@@ -85,9 +103,7 @@ class FilesApp:
             await exchange.answer(_answer_to(error, exchange))
 
     async def _serve_untrusted(self, exchange: Exchange) -> None:
-        if self._allowed is not None and exchange.client not in self._allowed:
-            await exchange.answer(text(403, "Forbidden"))
-        elif exchange.method == "OPTIONS":
+        if exchange.method == "OPTIONS":
             await exchange.answer(Answer(204, headers={"allow": self._methods}))
         elif exchange.method not in self._methods.split(", "):
             await exchange.answer(text(405, "Method Not Allowed", allow=self._methods))
@@ -159,6 +175,14 @@ class FilesApp:
             return Answer(200, body, {"content-type": "application/json", **shared})
         body = html_listing(target.names, entries, view, uploads=self._uploads is not None)
         return Answer(200, body, {**PAGE_HEADERS, **shared})
+
+
+def _key_untrusted(client: str) -> PublicKey | None:
+    """Tell who asks; servers of other networks have no keys to name."""
+    try:
+        return PublicKey.parse(client)
+    except ValueError:
+        return None
 
 
 def _moved(exchange: Exchange, path: str) -> Answer:

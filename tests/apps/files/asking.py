@@ -36,12 +36,13 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     body: Iterable[bytes] = (),
     client: str = str(CLIENT),
+    before_body: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     after_piece: Callable[[int], Awaitable[None]] | None = None,
     goes_early: bool = False,
 ) -> Reply:
     """Ask for a path, written as on the wire.
 
-    ``after_piece`` is called with the number of each piece of the answer; a client that
+    ``before_body`` is called before each piece of the request is there, ``after_piece`` with the number of each piece of the answer; a client that
     ``goes_early`` is gone before the end of its request.
     """
     raw_path, _, query = path.encode("latin-1").partition(b"?")
@@ -53,6 +54,8 @@ async def ask(
     reply = Reply()
 
     async def receive() -> Message:
+        await before_body()
+        await trio.lowlevel.checkpoint()
         if messages:
             return messages.pop(0)
         if not goes_early:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 from starlette.types import Message
 
 from dmsg_trio._keys import SecretKey
+from dmsg_trio.apps.access import AllowList
 from dmsg_trio.apps.files import Answered, FilesApp, UploadOptions
 from tests.apps.files.asking import CLIENT, ask
 
@@ -146,6 +148,42 @@ async def test_only_keys_on_the_list_may_come(root: Path) -> None:
 
 async def test_an_empty_list_is_nobody(root: Path) -> None:
     assert (await ask(FilesApp(str(root), allowed=()), "/a.txt")).status == 403
+
+
+async def test_who_has_no_key_is_not_on_a_list(root: Path) -> None:
+    app = FilesApp(str(root), allowed={CLIENT})
+    assert (await ask(app, "/a.txt", client="127.0.0.1")).status == 403
+    assert (await ask(FilesApp(str(root)), "/a.txt", client="127.0.0.1")).status == 200
+
+
+async def test_a_download_ends_when_its_key_may_not_come_any_more(root: Path) -> None:
+    (root / "large.bin").write_bytes(bytes(3_000_000))
+    allow = AllowList(given=[CLIENT])
+    told: list[Answered] = []
+    app = FilesApp(str(root), allowed=allow, on_answered=told.append)
+
+    async def take_back(_number: int) -> None:
+        allow.take_back([CLIENT])
+        await trio.lowlevel.checkpoint()
+
+    reply = await ask(app, "/large.bin", after_piece=take_back)
+    assert (reply.status, reply.is_whole) == (200, False)
+    assert 0 < len(reply.body) < 3_000_000
+    assert [each.is_whole for each in told] == [False]
+    assert (await ask(app, "/large.bin")).status == 403
+
+
+async def test_an_upload_ends_when_its_key_may_not_come_any_more(root: Path) -> None:
+    allow = AllowList(given=[CLIENT])
+    app = FilesApp(str(root), allowed=allow, uploads=UploadOptions(max_size=100))
+    before = os.listdir(root)
+
+    async def take_back() -> None:
+        allow.take_back([CLIENT])
+
+    reply = await ask(app, "/new.bin", method="PUT", body=[bytes(9)], before_body=take_back)
+    assert (reply.status, reply.is_whole) == (403, True)
+    assert os.listdir(root) == before
 
 
 # ---- what goes wrong ----
