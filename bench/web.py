@@ -178,7 +178,7 @@ class Scene:
 
 def pages(scene: Scene) -> list[Figure]:
     """Load the page with a browser."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    browser = shutil.which("chromium")
     if browser is None:
         print("there is no Chromium: no pages were loaded", file=sys.stderr)
         return []

@@ -24,7 +24,8 @@ MAX_HEAD: Final = 64 * 1024  # bytes of a request's line and headers; browsers s
 MAX_AHEAD: Final = 64 * 1024  # bytes of requests that come before the last one was answered
 HEAD_TIME: Final = 30.0  # seconds from the first byte of a head to its last one
 IDLE_TIME: Final = 120.0  # seconds without a request until a connection is ended
-STALL_TIME: Final = 300.0  # seconds for a piece of an answer, with a client that takes nothing
+STALL_TIME: Final = 300.0  # seconds for a piece of a body, with a client that has stalled
+HALF_CLOSED_TIME: Final = 60.0  # seconds without a byte of an answer for who has ended its side
 LINGER_TIME: Final = 2.0  # seconds for who still sends to see the answer
 WORTH_JOINING: Final = 32 * 1024  # bytes; more are sent piece by piece rather than copied
 RECEIVE_SIZE: Final = 256 * 1024
@@ -127,18 +128,28 @@ class Near:
                 data: bytes | bytearray = bytes(self._ahead)
                 self._ahead.clear()
             else:
-                data = await self._receive()
+                data = b""
+                with trio.move_on_after(STALL_TIME):
+                    data = await self._receive()
             self._http.receive_data(bytes(data))
         return h11.EndOfMessage()
 
     async def wait_gone(self) -> None:
-        """Wait until the client ends its side, which clients of HTTP do when they want no answer."""
+        """Wait until the client is gone: its connection broke, or it ended its side long ago.
+
+        Who has just ended it may be a script that waits for the answer, or a browser that left.
+        """
         while len(self._ahead) < MAX_AHEAD:
             data = await self._receive()
             if not data:
-                return
+                break
             self._ahead += data
-        await trio.sleep_forever()
+        else:
+            await trio.sleep_forever()
+        before = -1
+        while before != self.carried.to_near:
+            before = self.carried.to_near
+            await trio.sleep(HALF_CLOSED_TIME)
 
     async def _receive(self) -> bytes | bytearray:
         try:

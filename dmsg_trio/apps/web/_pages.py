@@ -225,7 +225,10 @@ class Pages:
     def _aliases(self) -> str:
         aliases, suffix = self.ways.names.aliases, self.ways.names.suffix
         fault = f'<p class="fault">{escape(aliases.fault)}</p>' if aliases.fault else ""
-        rows = [(f"{name}{suffix}", str(to)) for name, to in sorted(aliases.table.items())]
+        rows = [
+            (f"{name}{suffix}", str(to if to.port else to.pk))
+            for name, to in sorted(aliases.table.items())
+        ]
         hint = "None; <code>--aliases FILE</code> names a file with lines <code>name = KEY</code>."
         return fault + (_table(("name", "address"), rows[:MAX_ROWS], code=(0, 1)) if rows else hint)
 

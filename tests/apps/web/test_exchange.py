@@ -346,7 +346,28 @@ async def test_no_answer_or_one_that_is_not_http_is_502(answer: bytes) -> None:
         assert here.book.faults[0].target == f"{here.host}:{PORT}"
 
 
-async def test_who_goes_away_within_an_answer_ends_the_question() -> None:
+async def test_who_ends_its_side_after_the_question_still_gets_the_answer() -> None:
+    async with behind() as (here, far, near):
+        await near.send_all(head(here))
+        await near.send_eof()
+        stream, _ = await far.request()
+        await stream.send_all(OK)
+        assert (await all_of(near)).endswith(b"ok")
+
+
+async def test_a_body_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_near, "STALL_TIME", 0.1)
+    async with behind() as (here, far, near):
+        await near.send_all(head(here, "Content-Length: 10", method="POST") + b"half")
+        stream, _ = await far.request()
+        assert (await all_of(stream)).endswith(b"<reset>")
+        assert await all_of(near) == b"<reset>"
+
+
+async def test_who_goes_away_within_an_answer_ends_the_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_near, "HALF_CLOSED_TIME", 0.1)
     async with behind() as (here, far, near):
         await near.send_all(head(here))
         stream, _ = await far.request()
