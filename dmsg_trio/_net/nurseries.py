@@ -1,6 +1,6 @@
 """A nursery for tasks that serve a block: they end with it, and its exceptions come out as they are."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -24,3 +24,24 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
         if single is None or isinstance(single, BaseExceptionGroup):
             raise
         raise single from single.__cause__
+
+
+@asynccontextmanager
+async def open_background(task: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run a task beside the block until the block has ended, however long that takes when cancelled.
+
+    What cancels the block from outside does not reach the task, so what the block still does in a
+    shielded scope, it does with the task alive.
+    """
+    to_the_end = trio.CancelScope(shield=True)
+
+    async def run() -> None:
+        with to_the_end:
+            await task()
+
+    async with open_service_nursery() as nursery:
+        nursery.start_soon(run)
+        try:
+            yield
+        finally:
+            to_the_end.cancel()

@@ -16,7 +16,7 @@ from dmsg_trio._errors import (
 )
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.dialing import Connect
-from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.nurseries import open_background
 from dmsg_trio._net.opening import look_up_ip
 from dmsg_trio._net.session import Session
 from dmsg_trio._net.stream import DmsgStream
@@ -149,9 +149,12 @@ async def open_client(
     ``keys`` is a `SecretKey`, its 64 hex digits, or None for a fresh one; ``discovery`` a URL or a
     `Discovery`, or several of them. ``min_sessions`` sessions are kept (0: with every server that has room). Unless
     ``wait`` is false the block begins when others can reach this client.
+
+    The sessions last as long as the block does: who is cancelled in it and says goodbye in a shielded
+    scope still has them.
     """
     sk = SecretKey.parse(keys) if isinstance(keys, str) else keys or SecretKey.generate()
-    async with open_discovery(discovery) as found, open_service_nursery() as nursery:
+    async with open_discovery(discovery) as found:
         client = Client(
             sk,
             found,
@@ -160,14 +163,14 @@ async def open_client(
             connect=connect,
             wall_clock=wall_clock,
         )
-        nursery.start_soon(client.run)
-        if wait:
-            await client.wait_registered()
-        token = _current.set(client)
-        try:
-            yield client
-        finally:
-            _current.reset(token)
+        async with open_background(client.run):
+            if wait:
+                await client.wait_registered()
+            token = _current.set(client)
+            try:
+                yield client
+            finally:
+                _current.reset(token)
 
 
 def _address(pk: PublicKey | str, port: int) -> Address:

@@ -37,6 +37,21 @@ class Pieces(AsyncIterator[bytes]):
 
 
 @dataclass
+class Halves(AsyncIterator[bytes]):
+    """A body whose second half waits for a word."""
+
+    go_on: trio.Event
+    halves: list[bytes]
+
+    async def __anext__(self) -> bytes:
+        if not self.halves:
+            raise StopAsyncIteration
+        if len(self.halves) == 1:
+            await self.go_on.wait()
+        return self.halves.pop(0)
+
+
+@dataclass
 class Site:
     """An app with a page for each thing that a test looks at; it keeps what it saw."""
 
@@ -48,7 +63,7 @@ class Site:
     def asgi(self) -> ASGIApp:
         methods = ["GET", "POST", "PUT", "HEAD"]
         pages = {"who": self.who, "echo": self.echo, "slow": self.slow, "large": self.large}
-        pages |= {"deaf": self.deaf, "away": self.away}
+        pages |= {"deaf": self.deaf, "away": self.away, "slow-start": self.slow_start}
         routes = [Route(f"/{name}", page, methods=methods) for name, page in pages.items()]
         return Starlette(routes=[*routes, WebSocketRoute("/ws", self.ws)])
 
@@ -64,6 +79,9 @@ class Site:
     async def slow(self, request: Request) -> Response:
         await self.go_on.wait()
         return PlainTextResponse("slow")
+
+    async def slow_start(self, request: Request) -> Response:
+        return StreamingResponse(Halves(self.go_on, [b"the beginning, then ", b"the rest"]))
 
     async def deaf(self, request: Request) -> Response:
         return PlainTextResponse("too much", status_code=413)

@@ -33,10 +33,11 @@ from dmsg_trio._asgi.connection import BODY_TIME, REQUEST_TIME, WRITE_TIMEOUT
 from dmsg_trio._asgi.serving import DRAIN_TIME
 from dmsg_trio._errors import DmsgError, LocalProtocolError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import DmsgStream
-from dmsg_trio.http import serve_asgi
+from dmsg_trio.http import DmsgTransport, serve_asgi
 from dmsg_trio.testing import Network
-from tests.http.parties import Ends, ends
+from tests.http.parties import Ends, Site, ends
 
 # ---- who asks ----
 
@@ -312,6 +313,33 @@ async def test_answers_under_way_are_finished_when_the_server_ends(
         await trio.sleep(DRAIN_TIME / 2)
         both.site.go_on.set()
     assert answers == ["slow"]
+
+
+async def test_answers_under_way_are_finished_when_the_client_ends_with_its_server(
+    autojump_clock: MockClock,
+) -> None:
+    site, scope = Site(), trio.CancelScope()
+    async with (
+        Network() as network,
+        network.client() as client,
+        httpx.AsyncClient(transport=DmsgTransport(client)) as http,
+        open_service_nursery() as nursery,
+    ):
+
+        async def be_a_program(*, task_status: trio.TaskStatus[PublicKey]) -> None:
+            with scope:
+                async with network.client() as server, trio.open_nursery() as serving:
+                    await serving.start(serve_asgi, site.asgi(), server, 80)
+                    task_status.started(server.pk)
+
+        pk: PublicKey = await nursery.start(be_a_program)
+        async with http.stream("GET", f"dmsg://{pk}/slow-start") as answer:
+            body = answer.aiter_raw()
+            assert await anext(body)
+            scope.cancel()
+            await trio.sleep(DRAIN_TIME / 2)
+            site.go_on.set()
+            assert b"".join([piece async for piece in body]) == b"the rest"
 
 
 # ---- requests as they should not be ----
