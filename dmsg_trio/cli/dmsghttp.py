@@ -22,7 +22,7 @@ from dmsg_trio._keys import PublicKey, SecretKey
 from ._access import keys_named
 from ._main import main_of
 from ._options import HERE, KeyOptions, SecretArgument, ToolLogOptions, spread
-from ._run import STOPS, printable, program, run
+from ._run import printable, program, run
 from ._secrets import refuse_on_command_line
 from ._version import Version
 
@@ -180,7 +180,7 @@ class _Service:
     as_json: bool
 
     async def serve(self, sk: SecretKey) -> None:
-        """Serve the folder; the first signal drains, the next one is left to `run`, which cancels."""
+        """Serve the folder until cancelled; answers under way still get their time."""
         import trio
 
         from dmsg_trio._net.nurseries import open_service_nursery
@@ -199,17 +199,14 @@ class _Service:
         )
         async with (
             open_client(sk, discovery=self.discovery, wait=False) as client,
-            # It ends before the client does, so answers under way have time to arrive.
             open_service_nursery() as nursery,
         ):
             if self.allowed is not None:
                 await nursery.start(self.allowed.watch)
             await nursery.start(serve_asgi, files, client, self.port)
             await wait_until_reachable(client, self.discovery)
-            with trio.open_signal_receiver(*STOPS) as signals:
-                self._print_place(client.pk)
-                async for _ in signals:
-                    return
+            self._print_place(client.pk)
+            await trio.sleep_forever()
 
     def _uploads(self) -> UploadOptions:
         from dmsg_trio.apps.files import UploadOptions
