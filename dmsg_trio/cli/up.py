@@ -34,7 +34,7 @@ from dmsg_trio.discovery.serving import (
     serve_discovery,
 )
 from dmsg_trio.server import Server, ServerOptions
-from dmsg_trio.server._health import make_app as make_health_app
+from dmsg_trio.server.serving import make_app as make_health_app
 
 from ._options import AsJson, ToolLogOptions, spread
 from ._run import program, run

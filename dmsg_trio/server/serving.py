@@ -1,4 +1,4 @@
-"""Running a server as its configuration says: listeners, discovery, health endpoint.
+"""Running a server as its configuration says: listeners, discovery, health endpoint (`make_app`).
 
 Kept apart from `dmsg_trio.server`, since who only embeds a `Server` needs no web framework.
 """
@@ -23,7 +23,14 @@ from ._health import is_private, make_app, private_address
 from ._peer_options import PeerOptions
 from ._server import Server, ServerOptions
 
-__all__ = ["Peer", "ServerConfig", "load_config", "parse_config", "serve_from_config"]
+__all__ = [
+    "Peer",
+    "ServerConfig",
+    "load_config",
+    "make_app",
+    "parse_config",
+    "serve_from_config",
+]
 
 logger = logging.getLogger("dmsg_trio.server")
 

@@ -16,8 +16,8 @@ from dmsg_trio._wire.entries import Entry
 from dmsg_trio.discovery import ClientInfo, MemoryDiscovery, Registration
 from dmsg_trio.discovery._registration import RIVAL_PAUSE
 from dmsg_trio.discovery._several import SeveralDiscoveries
-from dmsg_trio.server._health import make_app
 from dmsg_trio.server._replacements import CONTEST_PERIOD, CONTESTED_FROM, MAX_KEYS, Replacements
+from dmsg_trio.server.serving import make_app
 from dmsg_trio.testing import Network
 from tests.entities.mallory import client_of, running
 
