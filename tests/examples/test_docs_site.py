@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +21,8 @@ LOADED = re.compile(r"""<(?:script|img|iframe)[^>]*src="([^"]*)|<link[^>]*href="
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.name))
-def test_each_page_is_in_the_menu(page: Path) -> None:
-    assert f": {page.relative_to(DOCS)}\n" in MENU
+def test_each_page_is_in_the_menu_once(page: Path) -> None:
+    assert MENU.count(f": {page.relative_to(DOCS)}\n") == 1
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: str(page.name))
@@ -38,6 +39,19 @@ def test_each_public_name_is_in_the_reference(package: str) -> None:
     module = import_module(f"dmsg_trio{package}")
     for name in module.__all__:
         assert f"::: dmsg_trio{package}.{name}\n" in REFERENCE
+
+
+def test_the_layers_are_drawn_as_they_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    checked = [
+        name.strip().removeprefix("dmsg_trio.")
+        for layer in contracts["contracts"][0]["layers"]
+        for name in layer.split("|")
+    ]
+    drawing = (DOCS / "design.md").read_text().split("```")[1]
+    drawn = re.findall(r"^ (\w+) ", drawing, re.MULTILINE)
+    assert [*drawn[:-1], "_address", "_keys", "_errors"] == checked
+    assert drawn[-1] == "values"
 
 
 def test_the_site_can_be_made_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
