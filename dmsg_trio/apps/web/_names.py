@@ -23,6 +23,7 @@ from ._errors import WebError
 SUFFIX: Final = ".dmsg"
 HTTP_PORT: Final = 80
 MAX_HOST: Final = 255
+ALMOST_A_KEY: Final = 50  # characters of a name that was meant to be one
 
 _DEFAULT_PORTS: Final = {80, 443}  # that nobody chose: a name that has a port of its own means it
 _KEY: Final = re.compile(r"0[23][0-9a-f]{64}")
@@ -45,7 +46,7 @@ class Names:
         """
         if not host.endswith((self.suffix, SUFFIX)) and not _KEY.fullmatch(host):
             return None
-        name = host.removesuffix(self.suffix).removesuffix(SUFFIX)
+        name = host.removesuffix(self.suffix if host.endswith(self.suffix) else SUFFIX)
         if not port:
             raise self._unknown(host, "there is no port 0")
         alias = self.aliases.table.get(name)
@@ -55,9 +56,9 @@ class Names:
         try:
             return Address(PublicKey.parse(key), port)
         except ValueError as error:
-            looks = len(key) > MAX_HOST // 5 or not self.aliases.path
-            reason = f"{error}" if looks else f"{self.aliases.path} has no such name"
-            raise self._unknown(host, reason) from None
+            if self.aliases.path and len(key) < ALMOST_A_KEY:
+                raise self._unknown(host, f"{self.aliases.path} has no such name") from None
+            raise self._unknown(host, str(error)) from None
 
     def _unknown(self, host: str, reason: str) -> WebError:
         return WebError(
