@@ -141,7 +141,7 @@ async def receive_until(stream: trio.abc.ReceiveStream, end: bytes) -> bytes:
     data = b""
     with trio.fail_after(20):
         while end not in data:
-            piece = await stream.receive_some()
+            piece = await stream.receive_some(1)  # what follows is for who asks next
             assert piece, data
             data += piece
     return data
