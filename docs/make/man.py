@@ -24,6 +24,7 @@ from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 
 from dmsg_trio.cli import _settings, dmsg, pty
+from dmsg_trio.cli._options import DEFAULT_VARIABLE
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
@@ -63,6 +64,7 @@ class Program:
     path: tuple[str, ...]  # the words behind `dmsg`
     command: Command
     line: str  # what it does, in a line
+    key_variable: str = ""  # where the reference's program of this name has its key
 
 
 def main(folder: Path) -> None:
@@ -90,9 +92,11 @@ def all_programs() -> Iterator[Program]:
         **{("pty", name): line for name, line in pty.COMMANDS.items()},
     }
     for path, (module, line) in lines.items():
-        command = get_command(import_module(CLI + module).app)
+        program = import_module(CLI + module)
+        command = get_command(program.app)
         _settings.prepare(command, path)
-        yield Program(names.get(module, "-".join(("dmsg", *path))), path, command, line)
+        name = names.get(module, "-".join(("dmsg", *path)))
+        yield Program(name, path, command, line, getattr(program, "VARIABLE", ""))
 
 
 def _first_line(text: str | None) -> str:
@@ -214,8 +218,10 @@ def _longest(record: tuple[str, str]) -> str:
 
 def _environment(program: Program, context: Context) -> str:
     variables = {name: _meaning(option) for name, option in _variables(program.command, context)}
+    takes_key = "--key-env" in _names(program.command)
     if isinstance(program.command, TyperGroup) and program.command.commands:
         for _, command, inside in _inner(program.command, context):
+            takes_key |= "--key-env" in _names(command)
             for name, option in _variables(command, inside):
                 if option.show_envvar:  # the others go by the rule
                     variables[name] = _meaning(option)
@@ -223,7 +229,14 @@ def _environment(program: Program, context: Context) -> str:
         variables[rule] = "Stands for --option of the command, with _ for each - in the names."
     if not variables:
         return ""
+    if takes_key:
+        for name in filter(None, (DEFAULT_VARIABLE, program.key_variable)):
+            variables[name] = "Holds the secret key, if no option says where it is."
     return f"{SETTINGS}\n{_definitions(sorted(variables.items()))}"
+
+
+def _names(command: Command) -> set[str]:
+    return {name for each in command.params for name in each.opts}
 
 
 def _meaning(option: TyperOption) -> str:

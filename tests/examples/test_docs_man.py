@@ -40,6 +40,14 @@ def test_all_options_are_there_with_their_variables(pages: Path) -> None:
                     assert man.text(each.envvar) in page
 
 
+def test_variables_with_keys_are_named(pages: Path) -> None:
+    assert r"\fBDMSGIP_SK\fR" in (pages / "dmsgip.1").read_text()
+    assert r"\fBDMSGSK\fR" in (pages / "dmsg-socks5.1").read_text()
+    for name in ("dmsg-ping", "dmsg-server", "dmsgpty-cli", "dmsgweb"):
+        assert r"\fBDMSG_SK\fR" in (pages / f"{name}.1").read_text()
+    assert "_SK" not in (pages / "dmsg-up.1").read_text()
+
+
 def test_no_page_has_to_guess_what_it_is(pages: Path) -> None:
     for page in pages.iterdir():
         text = page.read_text()
