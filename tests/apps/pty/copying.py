@@ -14,7 +14,14 @@ from trio.testing import memory_stream_pair
 
 from dmsg_trio._errors import DmsgError
 from dmsg_trio._net.nurseries import open_service_nursery
-from dmsg_trio.apps.pty.copy import CopyOptions, Outcome, Progress, StreamOpener, serve_files
+from dmsg_trio.apps.pty.copy import (
+    CopyBrokenError,
+    CopyOptions,
+    Outcome,
+    Progress,
+    StreamOpener,
+    serve_files,
+)
 
 PieceHook: TypeAlias = Callable[[], Awaitable[None]]
 Stapled: TypeAlias = trio.abc.HalfCloseableStream
@@ -102,10 +109,12 @@ async def copy(
 ) -> Outcome:
     """Copy between two ends in this process; with a ``budget``, the connection breaks."""
     near, far = memory_stream_pair()
+    has_ended = trio.Event()
 
     async def serve() -> None:
         with suppress(DmsgError):
             await serve_files(far, home=home)
+        has_ended.set()
 
     async def open_stream(_: str) -> Stapled:
         return near if budget is None else BreakingStream(near, budget)
@@ -120,8 +129,10 @@ async def copy(
                 options=options,
                 progress=progress or Progress(),
             )
-        except BaseException:
+        except BaseException as error:
             await trio.aclose_forcefully(near)
+            if isinstance(error, CopyBrokenError):
+                await has_ended.wait()  # the host has taken what came before the end
             raise
     return outcome
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import trio
@@ -12,6 +12,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.file_copy import Failed, Finished, Have
 
 from ._channel import CopyChannel
+from ._errors import CopyBrokenError
 from ._progress import Watch
 from ._sender import Batch, Sender
 
@@ -46,13 +47,15 @@ class _Flow:
                     await self._heard.park()
 
     async def send(self, batches: trio.MemoryReceiveChannel[Batch]) -> None:
-        async for batch in batches:
-            if batch.wire:
-                await self._channel.send(batch.wire)
-            self._watch.see(batch.events)
-            if batch.content_size:
-                await self._channel.send(batch.content)
-                self._watch.moved(batch.content_size)
+        """Send what was read until the stream breaks, which `hear` tells, or why it was broken."""
+        with suppress(CopyBrokenError):
+            async for batch in batches:
+                if batch.wire:
+                    await self._channel.send(batch.wire)
+                self._watch.see(batch.events)
+                if batch.content_size:
+                    await self._channel.send(batch.content)
+                    self._watch.moved(batch.content_size)
 
     async def hear(self) -> None:
         """Take in what the receiver says until it has finished."""
