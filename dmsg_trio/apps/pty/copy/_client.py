@@ -16,8 +16,9 @@ from dmsg_trio._wire.file_copy import FILES_URI, Get, Put, Ready
 
 from ._channel import CopyChannel
 from ._errors import CopyError
+from ._policy import Policy
 from ._progress import Outcome, Progress, Watch
-from ._receiver import Policy, Receiver
+from ._receiver import Receiver
 from ._receiving import receive_everything
 from ._sender import Sender, name_of
 from ._sending import send_everything

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _asking_for_umask: Final = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one thing goes: a name in an open folder, and its path for people."""
+
+    folder: int
+    name: bytes
+    path: bytes
+    must_be_folder: bool = False  # as its path was written: no file
 
 
 class Target:
@@ -62,6 +74,30 @@ def enter(folder: int, name: bytes, mode: int) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=folder)
     return os.open(name, OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+
+
+def look_at(place: Place, *, overwrite: bool) -> os.stat_result | None:
+    """Look at what is there already; `OSError` if it is nothing to be replaced."""
+    try:
+        found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder has this name")
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+        raise OSError(errno.EEXIST, "what has this name is no regular file")
+    if not overwrite:
+        raise FileExistsError(errno.EEXIST, "it is there already")
+    return found
+
+
+def is_there(place: Place) -> bool:
+    """Tell whether something has this name, whatever it is."""
+    try:
+        os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def umask() -> int:
