@@ -87,7 +87,7 @@ async def test_headers_of_an_answer_for_one_connection_stay_on_it() -> None:
         answer = b"HTTP/1.1 200 Fine\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nKeep-Alive: x\r\n"
         answer += b"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nok"
         await stream.send_all(answer)
-        assert await receive_until(near, b"ok") == (
+        assert await receive_until(near, b"\r\n\r\nok") == (
             b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nok"
         )
 
