@@ -18,9 +18,9 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio.apps.pty._places import PTY_PORT
-from dmsg_trio.apps.pty.host._config import (
+from dmsg_trio.apps.pty.host._config import HostConfig, host_config
+from dmsg_trio.apps.pty.host._sources import (
     ENV_PREFIX,
-    HostConfig,
     Source,
     allowed_in,
     form_of_config,
@@ -28,9 +28,9 @@ from dmsg_trio.apps.pty.host._config import (
     from_environment,
     from_file,
     from_flags,
-    host_config,
 )
 
+from ._access import keys_named
 from ._main import main_of
 from ._options import HERE, KeyOptions, LogOptions, spread
 from ._private_files import write_private
@@ -137,7 +137,10 @@ def dmsgpty_host(
         ],
         key=keys.secret_key(),
         allow_file=path,
-        allowed=(*_allowed(allow or []), *(pk for each in given for pk in allowed_in(each))),
+        allowed=(
+            *keys_named(allow or (), "--allow"),
+            *(pk for each in given for pk in allowed_in(each)),
+        ),
     )
     log.set_up()
     _check_rights(config.options.user)
@@ -160,14 +163,6 @@ def _path(confpath: str, *, optional: bool) -> Path | None:
             f"cannot read {path}: No such file or directory; 'dmsgpty-host confgen' makes one"
         )
     return path
-
-
-def _allowed(options: list[str]) -> tuple[PublicKey, ...]:
-    texts = [text.strip() for option in options for text in option.split(",") if text.strip()]
-    try:
-        return tuple(PublicKey.parse(text) for text in texts)
-    except ValueError as error:
-        raise ConfigError(f"--allow: {error}") from None
 
 
 def _check_rights(user: str | None) -> None:

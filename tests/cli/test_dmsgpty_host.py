@@ -21,13 +21,8 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.apps.pty.host._allow import AllowList
 from dmsg_trio.apps.pty.host._audit import Audit
-from dmsg_trio.apps.pty.host._config import (
-    DISCOVERY,
-    HostConfig,
-    HostOptions,
-    from_file,
-    host_config,
-)
+from dmsg_trio.apps.pty.host._config import HostConfig, HostOptions, host_config
+from dmsg_trio.apps.pty.host._sources import DISCOVERY, from_file
 from dmsg_trio.cli import dmsgpty_host
 from dmsg_trio.cli._options import HERE
 from dmsg_trio.client import Client

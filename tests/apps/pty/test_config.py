@@ -12,9 +12,9 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.apps.pty._places import default_socket
-from dmsg_trio.apps.pty.host._config import (
+from dmsg_trio.apps.pty.host._config import HostConfig, host_config
+from dmsg_trio.apps.pty.host._sources import (
     DISCOVERY,
-    HostConfig,
     Source,
     allowed_in,
     form_of_config,
@@ -22,7 +22,6 @@ from dmsg_trio.apps.pty.host._config import (
     from_environment,
     from_file,
     from_flags,
-    host_config,
 )
 
 KEY = SecretKey(b"\x06" * 32)

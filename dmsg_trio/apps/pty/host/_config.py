@@ -1,4 +1,4 @@
-"""How a host is told what to be: the reference's JSON file, its variables and its flags, and ours.
+"""What a host shall be, put together from its settings wherever they came from.
 
 A setting comes from the first of these that has it: a flag that is not its default, a variable, the
 file, standard input, the default. Whatever is wrong is told with where it stands, and no error has
@@ -8,35 +8,35 @@ seen the secret key. Unlike in the reference a setting that the file lacks has i
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from dmsg_trio._errors import ConfigError
-from dmsg_trio._files import MAX_SETTINGS, fault_of_readers, read_settings_file
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.tcp import parse_host_port
 from dmsg_trio.apps.pty._places import PTY_PORT, default_socket
 
-DISCOVERY: Final = "http://dmsgd.skywire.skycoin.com"  # of the production network
-ENV_PREFIX: Final = "DMSGPTY"
-
-MAX_SESSIONS: Final = 256  # at once, detached ones included
-MAX_SESSIONS_PER_KEY: Final = 32
-IDLE_TIME: Final = 0.0  # seconds without a byte either way after which a session ends; 0: never
-KEEP_TIME: Final = 600.0  # seconds that a session may wait for its client to come back
+from ._sources import (
+    DISCOVERY,
+    IDLE_TIME,
+    KEEP_TIME,
+    MAX_SESSIONS,
+    MAX_SESSIONS_PER_KEY,
+    ConfigFile,
+    Settings,
+    Source,
+    check,
+    parsed_key,
+)
 
 MAX_SOCKET_PATH: Final = 103  # bytes; what macOS has room for, Linux has four more
-
-# The names of a setting in the file, and behind `<PREFIX>_` in the environment.
-VARIABLES: Final = ("dmsgdisc", "dmsgsessions", "dmsgport", "clinet", "cliaddr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,94 +69,6 @@ class HostConfig:
     warnings: tuple[str, ...] = ()
 
 
-class _File(msgspec.Struct):
-    """The file. An empty text and null are as good as no setting."""
-
-    dmsgdisc: str = DISCOVERY
-    dmsgsessions: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
-    dmsgport: Annotated[int, msgspec.Meta(ge=1, le=65535)] = PTY_PORT
-    clinet: str = "unix"
-    cliaddr: str = ""
-    sk: str = ""
-    pk: str = ""
-    wl: list[str] = []
-    # The reference knows none of these, and loses them when it rewrites the file.
-    user: str = ""
-    no_new_privileges: bool = False
-    shell: str = ""
-    max_sessions: Annotated[int, msgspec.Meta(ge=1)] = MAX_SESSIONS
-    max_sessions_per_key: Annotated[int, msgspec.Meta(ge=1)] = MAX_SESSIONS_PER_KEY
-    idle_time: Annotated[float, msgspec.Meta(ge=0)] = IDLE_TIME
-    keep_time: Annotated[float, msgspec.Meta(ge=0)] = KEEP_TIME
-    audit_log: str = ""
-    tcp_anywhere: bool = False
-
-
-Settings = dict[str, object]
-
-
-class Source(NamedTuple):
-    """Settings by their names in the file, and how errors name one of them."""
-
-    settings: Settings
-    place: Callable[[str], str]
-    are_texts: bool = False  # also where a number is meant
-
-
-# ---- sources ----
-
-
-def from_file(path: Path) -> Source:
-    """Read the settings of a file; one with a key in it must be readable for its owner alone."""
-    data, mode = read_settings_file(path, pipe_option="--confstdin")
-    source = from_bytes(data, str(path))
-    if "sk" in source.settings and (fault := fault_of_readers(path, mode)):
-        del data, source
-        raise ConfigError(f"sk: {fault}")
-    return source
-
-
-def from_bytes(data: bytes, where: str) -> Source:
-    """Read the settings of a file's content."""
-    if len(data) > MAX_SETTINGS:
-        raise ConfigError(f"{where}: larger than {MAX_SETTINGS} bytes")
-    fault = "not a JSON object with settings"
-    settings: object = None
-    try:
-        settings = msgspec.json.decode(data)
-    except (RecursionError, UnicodeDecodeError):
-        pass
-    except msgspec.DecodeError as error:
-        fault = str(error)
-    del data
-    if not isinstance(settings, dict):
-        del settings
-        raise ConfigError(f"{where}: {fault}")
-    given = {name: value for name, value in settings.items() if value not in (None, "")}
-    return Source(given, lambda name: f"{where}: {name}")
-
-
-def from_environment(environment: Mapping[str, str], prefix: str = ENV_PREFIX) -> Source:
-    """Take the reference's five variables."""
-    names = {name: f"{prefix}_{name.upper()}" for name in VARIABLES}
-    settings = {name: environment[names[name]] for name in names if environment.get(names[name])}
-    return Source(dict(settings), lambda name: f"the variable {names[name]}", are_texts=True)
-
-
-def from_flags(flags: Mapping[str, object]) -> Source:
-    """Take the flags; one that says its default, or None, says nothing: so it is in the reference."""
-    defaults = {**msgspec.structs.asdict(_File()), "cliaddr": default_socket(os.environ)}
-    given = {
-        name: value
-        for name, value in flags.items()
-        if value is not None and value != defaults[name]
-    }
-    return Source(given, lambda name: f"--{name.replace('_', '-')}")
-
-
-# ---- settings ----
-
-
 def host_config(
     sources: list[Source],
     *,
@@ -171,11 +83,11 @@ def host_config(
     merged: Settings = {}
     places: dict[str, str] = {}
     for source in sources:
-        _check(source)
+        check(source)
         for name, value in source.settings.items():
             merged[name] = value
             places[name] = source.place(name)
-    file = msgspec.convert(merged, _File, strict=False)
+    file = msgspec.convert(merged, ConfigFile, strict=False)
 
     def place(name: str) -> str:
         return places.get(name, name)
@@ -193,7 +105,7 @@ def host_config(
     if file.shell and not os.path.isabs(file.shell):
         raise ConfigError(f"{place('shell')}: a path from / on, not {file.shell!r}")
     for index, text in enumerate(file.wl):
-        _parsed(f"{place('wl')}[{index}]", text)
+        parsed_key(f"{place('wl')}[{index}]", text)
     return HostConfig(
         secret_key=_secret_key(file, place, key),
         discovery=file.dmsgdisc,
@@ -217,27 +129,9 @@ def host_config(
     )
 
 
-def allowed_in(source: Source) -> tuple[PublicKey, ...]:
-    """Give the keys under ``wl`` of a source that is no file, and that nobody can change."""
-    _check(source)
-    texts = msgspec.convert({"wl": source.settings.get("wl") or []}, _File).wl
-    return tuple(_parsed(f"{source.place('wl')}[{i}]", text) for i, text in enumerate(texts))
-
-
-def _check(source: Source) -> None:
-    """See that each setting is of its type, while it is known where it stands."""
-    for name in source.settings.keys() & set(_File.__struct_fields__):
-        fault = ""
-        try:
-            msgspec.convert({name: source.settings[name]}, _File, strict=not source.are_texts)
-        except msgspec.ValidationError as error:
-            message, _, place = str(error).partition(f" - at `$.{name}")
-            fault = f"{place.rstrip('`')}: {message}"
-        if fault:
-            raise ConfigError(f"{source.place(name)}{fault}")
-
-
-def _secret_key(file: _File, place: Callable[[str], str], given: SecretKey | None) -> SecretKey:
+def _secret_key(
+    file: ConfigFile, place: Callable[[str], str], given: SecretKey | None
+) -> SecretKey:
     """Find the secret key that all sources agree on."""
     key, fault = given, ""
     if file.sk:
@@ -258,16 +152,9 @@ def _secret_key(file: _File, place: Callable[[str], str], given: SecretKey | Non
         raise ConfigError(
             f"{place('sk')}: of {key.pk}, but the key given beside it is of {given.pk}"
         )
-    if pk and (named := _parsed(place("pk"), pk)) != key.pk:
+    if pk and (named := parsed_key(place("pk"), pk)) != key.pk:
         raise ConfigError(f"{place('pk')}: {named}, but the secret key is of {key.pk}")
     return key
-
-
-def _parsed(place: str, text: str) -> PublicKey:
-    try:
-        return PublicKey.parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{place}: {error}") from None
 
 
 def _check_url(place: str, url: str) -> None:
@@ -320,29 +207,11 @@ def _check_user(place: str, user: str) -> None:
         raise ConfigError(f"{place}: {error}") from None
 
 
-def _warnings(file: _File, address: str, places: Mapping[str, str]) -> Iterator[str]:
-    if unknown := [places[name] for name in sorted(places.keys() - set(_File.__struct_fields__))]:
+def _warnings(file: ConfigFile, address: str, places: Mapping[str, str]) -> Iterator[str]:
+    if unknown := [
+        places[name] for name in sorted(places.keys() - set(ConfigFile.__struct_fields__))
+    ]:
         yield f"unknown settings, ignored: {', '.join(unknown)}"
     if file.clinet == "tcp":
         who = "everybody who reaches it" if file.tcp_anywhere else "every user of this machine"
         yield f"tcp has no access control: {who} can open a shell at {address}"
-
-
-# ---- out ----
-
-
-def form_of_config(secret_key: SecretKey, source: Source) -> bytes:
-    """Write a new configuration file as the reference does: its names, its defaults and its form."""
-    _check(source)
-    given = msgspec.convert(source.settings, _File, strict=False)
-    settings = {
-        "dmsgdisc": given.dmsgdisc,
-        "dmsgsessions": given.dmsgsessions,
-        "dmsgport": given.dmsgport,
-        "clinet": given.clinet,
-        "cliaddr": given.cliaddr or default_socket(os.environ),
-        "sk": secret_key.reveal().hex(),
-        "pk": str(secret_key.pk),
-        "wl": None,
-    }
-    return json.dumps(settings, indent=4).encode()
