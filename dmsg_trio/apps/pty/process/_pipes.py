@@ -10,11 +10,10 @@ from typing import Final
 
 import trio
 
-from dmsg_trio._net.nurseries import open_service_nursery
-
 from ._child import Child, open_child
-from ._command import Command, Exit, starting_to
+from ._command import Command, starting_to
 from ._files import CommandFile
+from ._running import RunningCommand
 
 LINGER: Final = 1  # seconds that output may follow the command's exit, if somebody else has it
 
@@ -42,31 +41,21 @@ async def open_process_on_pipes(command: Command) -> AsyncIterator[PipedProcess]
         stdin, stdout, stderr = far
         async with open_child(command, (stdin, stdout, stderr), terminal=False) as child:
             far_files.close()
-            process = PipedProcess(child, *near)
-            try:
-                async with open_service_nursery() as nursery:
-                    nursery.start_soon(process._run)
-                    yield process
-            finally:
-                process._close()
+            async with PipedProcess(child, *near).with_files() as process:
+                yield process
 
 
-class PipedProcess:
+class PipedProcess(RunningCommand):
     """A command on pipes; one task reads, any number may write."""
 
     def __init__(
         self, child: Child, stdin: CommandFile, stdout: CommandFile, stderr: CommandFile
     ) -> None:
-        self._child = child
+        super().__init__(child)
         self._input = stdin
         self._outputs = {OutputKind.OUTPUT: stdout, OutputKind.ERRORS: stderr}
         # Without a buffer: each of both has one piece in its hands, and they take turns.
         self._sink, self._pieces = trio.open_memory_channel[tuple[OutputKind, bytes]](0)
-
-    @property
-    def pid(self) -> int:
-        """The number of the process, which leads its session and its group."""
-        return self._child.pid
 
     async def read(self) -> tuple[OutputKind, bytes] | None:
         """Read a piece of output of either kind, up to 64 KiB; None when both have ended.
@@ -93,16 +82,6 @@ class PipedProcess:
     def signal(self, number: int) -> None:
         """Signal the command's process group."""
         self._child.signal(number)
-
-    async def hang_up(self) -> Exit:
-        """Close the pipes and end all of the session; it takes the grace time at most."""
-        self._close()
-        await self._child.end()
-        return await self._child.wait()
-
-    async def wait(self) -> Exit:
-        """Wait until the command has ended, and say how; output may be there still."""
-        return await self._child.wait()
 
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:

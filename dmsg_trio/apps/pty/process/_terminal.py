@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Final
 
-from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.pty import WindowSize
 
 from ._child import Child, open_child
-from ._command import Command, Exit, starting_to
+from ._command import Command, starting_to
 from ._files import CommandFile
+from ._running import RunningCommand
 
 # So that Backspace takes a whole character where the kernel edits the line. On Linux and macOS,
 # and of what the module `termios` has no name for.
@@ -43,26 +43,16 @@ async def open_process_on_terminal(
         _set_size(near, size)
         async with open_child(command, (far, far, far), terminal=True) as child:
             far_files.close()
-            process = TerminalProcess(child, master)
-            try:
-                async with open_service_nursery() as nursery:
-                    nursery.start_soon(process._end_with_the_command)
-                    yield process
-            finally:
-                process._close()
+            async with TerminalProcess(child, master).with_files() as process:
+                yield process
 
 
-class TerminalProcess:
+class TerminalProcess(RunningCommand):
     """A command on a terminal; one task reads it, any number may write."""
 
     def __init__(self, child: Child, master: CommandFile) -> None:
-        self._child = child
+        super().__init__(child)
         self._master = master
-
-    @property
-    def pid(self) -> int:
-        """The number of the process, which leads its session."""
-        return self._child.pid
 
     async def read(self) -> bytes:
         """Read all output that is there, up to 64 KiB; ``b""`` is the end.
@@ -87,17 +77,7 @@ class TerminalProcess:
         """Signal what runs in the foreground."""
         self._child.signal(number, group=self._foreground())
 
-    async def hang_up(self) -> Exit:
-        """Close the terminal and end all that runs on it; it takes the grace time at most."""
-        self._close()
-        await self._child.end()
-        return await self._child.wait()
-
-    async def wait(self) -> Exit:
-        """Wait until the command has ended, and say how; output may be there still."""
-        return await self._child.wait()
-
-    async def _end_with_the_command(self) -> None:
+    async def _run(self) -> None:
         await self._child.wait()
         self._master.finish()
 
