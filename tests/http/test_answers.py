@@ -390,6 +390,43 @@ async def test_a_body_that_breaks_is_what_it_raises_and_ends_the_connection() ->
         assert (await server.get()).text == "ok"
 
 
+async def test_a_request_that_is_cancelled_at_any_moment_leaves_a_pool_that_works(
+    autojump_clock: MockClock,
+) -> None:
+    async def echo(stream: DmsgStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            async with stream:
+                while received := await head(stream):
+                    _, _, body = received.partition(b"\r\n\r\n")
+                    while not body.endswith(b"0\r\n\r\n"):
+                        if not (data := await stream.receive_some()):
+                            return
+                        body += data
+                        await trio.sleep(0.2)
+                    await stream.send_all(CHUNKED + body)
+
+    cancelled = 0
+    async with (
+        Network(latency=0.1) as network,
+        network.client() as server,
+        network.client() as client,
+        server.listen(80) as listener,
+        open_service_nursery() as nursery,
+        httpx.AsyncClient(transport=DmsgTransport(client, max_connections=1)) as http,
+    ):
+        nursery.start_soon(partial(trio.serve_listeners, echo, [listener]))
+        url = f"dmsg://{server.pk}/"
+        for moment in range(1, 60):
+            # A dial ends before its time is up, to say what it tried.
+            with trio.move_on_after(moment / 7) as scope, suppress(httpx.ConnectError):
+                await http.post(url, content=slowly(4))
+            cancelled += scope.cancelled_caught
+            if moment % 3:
+                continue
+            assert (await http.post(url, content=slowly(1))).content == bytes(1000)
+    assert 20 < cancelled < 59
+
+
 # ---- other protocols, and who watches ----
 
 
