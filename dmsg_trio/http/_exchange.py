@@ -81,12 +81,13 @@ class Exchange:
         if not any(name.lower() in OF_BODIES for name, _ in self._request.headers):
             await self._send_parts()
             return
-        is_sent = self._is_refused
-        if not is_sent:
-            async with open_service_nursery() as nursery:
-                nursery.start_soon(self._listen, nursery.cancel_scope)
-                await self._send_parts()
-                is_sent = True
+        if self._is_refused:
+            return
+        is_sent = False
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(self._listen, nursery.cancel_scope)
+            await self._send_parts()
+            is_sent = True
         if not is_sent:
             self._http.send_failed()  # the rest is of no use to a server that has answered already
 
@@ -103,7 +104,7 @@ class Exchange:
             while self._head is None:
                 await self._take_head()
         except (httpcore.ReadError, httpcore.RemoteProtocolError) as error:
-            self._fault = error  # a head that came before it would be of more interest
+            self._fault = error  # for who waits for the answer
         if self._is_refused or self._fault:
             sending.cancel()
 
