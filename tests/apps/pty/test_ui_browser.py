@@ -37,6 +37,15 @@ def host(tmp_path: Path) -> LocalHost:
     return LocalHost(tmp_path)
 
 
+@pytest.fixture
+async def tab(host: LocalHost, browser: Browser) -> AsyncIterator[Tab]:
+    """A tab with a shell in it that waits for its first command."""
+    async with running_ui(host.open_shell) as ui:
+        tab = await browser.new_tab(ui.url)
+        await tab.see(PROMPT)
+        yield tab
+
+
 async def gone(pid: int) -> None:
     """Wait until a process is no more."""
     with trio.fail_after(PATIENCE):
@@ -58,14 +67,11 @@ async def size_of(tab: Tab) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-async def test_what_is_typed_runs_and_shows(host: LocalHost, browser: Browser) -> None:
-    async with running_ui(host.open_shell) as ui:
-        tab = await browser.new_tab(ui.url)
-        await tab.see(PROMPT)
-        await tab.read("^$")
-        await tab.type("echo sum $((40 + 2)) 'é日😀'\n")
-        await tab.see("^sum 42 é日😀")
-        assert LABEL in await tab.evaluate("document.title")
+async def test_what_is_typed_runs_and_shows(tab: Tab) -> None:
+    await tab.read("^$")
+    await tab.type("echo sum $((40 + 2)) 'é日😀'\n")
+    await tab.see("^sum 42 é日😀")
+    assert LABEL in await tab.evaluate("document.title")
 
 
 async def test_the_terminal_is_as_large_as_the_window(host: LocalHost, browser: Browser) -> None:
@@ -86,37 +92,29 @@ async def test_the_terminal_is_as_large_as_the_window(host: LocalHost, browser: 
 
 
 @pytest.mark.skipif(not shutil.which("vim"), reason="needs vim")
-async def test_vim_has_the_whole_screen_and_gives_it_back(
-    host: LocalHost, browser: Browser
-) -> None:
-    async with running_ui(host.open_shell) as ui:
-        tab = await browser.new_tab(ui.url)
-        await tab.see(PROMPT)
-        await tab.type("echo be''fore; vim --clean poem.txt\n")
-        await tab.see("^~ *$")
-        await tab.type("iroses are red")
-        await tab.see("^roses are red")
-        assert "before" not in await tab.screen()
-        await tab.press("Escape")
-        await tab.type(":wq\n")
-        await tab.see("^before")
-        await tab.type("cat poem.txt\n")
-        await tab.see("^roses are red")
+async def test_vim_has_the_whole_screen_and_gives_it_back(tab: Tab) -> None:
+    await tab.type("echo be''fore; vim --clean poem.txt\n")
+    await tab.see("^~ *$")
+    await tab.type("iroses are red")
+    await tab.see("^roses are red")
+    assert "before" not in await tab.screen()
+    await tab.press("Escape")
+    await tab.type(":wq\n")
+    await tab.see("^before")
+    await tab.type("cat poem.txt\n")
+    await tab.see("^roses are red")
 
 
 @pytest.mark.skipif(not shutil.which("less"), reason="needs less")
-async def test_less_scrolls(host: LocalHost, browser: Browser) -> None:
-    async with running_ui(host.open_shell) as ui:
-        tab = await browser.new_tab(ui.url)
-        await tab.see(PROMPT)
-        await tab.type("seq 1000 | less\n")
-        await tab.see("^1 *$")
-        await tab.press("ArrowDown")
-        await tab.see(r"\A2 *$")
-        await tab.type("G")
-        await tab.see("^1000 *$")
-        await tab.type("q")
-        await tab.see(PROMPT)
+async def test_less_scrolls(tab: Tab) -> None:
+    await tab.type("seq 1000 | less\n")
+    await tab.see("^1 *$")
+    await tab.press("ArrowDown")
+    await tab.see(r"\A2 *$")
+    await tab.type("G")
+    await tab.see("^1000 *$")
+    await tab.type("q")
+    await tab.see(PROMPT)
 
 
 async def test_tabs_have_shells_of_their_own_that_end_with_them(
@@ -137,21 +135,16 @@ async def test_tabs_have_shells_of_their_own_that_end_with_them(
         await other.see("^still second")
 
 
-async def test_the_browser_asks_before_a_page_leaves_its_shell(
-    host: LocalHost, browser: Browser
-) -> None:
-    async with running_ui(host.open_shell) as ui:
-        tab = await browser.new_tab(ui.url)
-        await tab.see(PROMPT)
-        await tab.type("name=kept\n")
-        await tab.reload_and_be_asked(leave=False)
-        await tab.type("echo $name\n")
-        await tab.see("^kept")
-        await tab.reload_and_be_asked(leave=True)
-        await gone(host.pids[0])
-        await tab.see(PROMPT)
-        await tab.type("echo new$name\n")
-        await tab.see("^new *$")
+async def test_the_browser_asks_before_a_page_leaves_its_shell(tab: Tab, host: LocalHost) -> None:
+    await tab.type("name=kept\n")
+    await tab.reload_and_be_asked(leave=False)
+    await tab.type("echo $name\n")
+    await tab.see("^kept")
+    await tab.reload_and_be_asked(leave=True)
+    await gone(host.pids[0])
+    await tab.see(PROMPT)
+    await tab.type("echo new$name\n")
+    await tab.see("^new *$")
 
 
 async def test_a_link_lets_one_browser_in_and_its_other_tabs(
@@ -184,19 +177,14 @@ async def test_a_refusal_is_on_the_screen_and_enter_tries_again(browser: Browser
         await tab.read("^$")
 
 
-async def test_the_end_of_a_shell_is_said_and_enter_begins_anew(
-    host: LocalHost, browser: Browser
-) -> None:
-    async with running_ui(host.open_shell) as ui:
-        tab = await browser.new_tab(ui.url)
-        await tab.see(PROMPT)
-        await tab.type("clear; echo be''fore; exit 3\n")
-        await tab.read("ended with exit code 3")
-        await tab.press("Enter")
-        await tab.see(r"^before\s+exit\s+>")
-        await tab.read("^$")
-        await tab.type("echo a''gain\n")
-        await tab.see("^again")
+async def test_the_end_of_a_shell_is_said_and_enter_begins_anew(tab: Tab) -> None:
+    await tab.type("clear; echo be''fore; exit 3\n")
+    await tab.read("ended with exit code 3")
+    await tab.press("Enter")
+    await tab.see(r"^before\s+exit\s+>")
+    await tab.read("^$")
+    await tab.type("echo a''gain\n")
+    await tab.see("^again")
 
 
 async def test_a_shell_goes_on_when_its_websocket_breaks(browser: Browser, host: LocalHost) -> None:
@@ -231,39 +219,30 @@ async def test_a_restart_of_the_server_is_said_and_enter_begins_anew(
         await tab.see("^again")
 
 
-async def test_a_paste_of_a_megabyte_arrives_whole(host: LocalHost, browser: Browser) -> None:
-    async with running_ui(host.open_shell) as ui:
-        tab = await browser.new_tab(ui.url)
-        await tab.see(PROMPT)
-        await tab.type("stty -echo; echo rea''dy; head -c 1020000 | cksum; stty echo\n")
-        await tab.see("^ready")
-        await tab.evaluate(
-            "(() => { const data = new DataTransfer();"
-            " data.setData('text/plain', '0123456789abcdef\\n'.repeat(60000));"
-            " document.querySelector('.xterm-helper-textarea').dispatchEvent("
-            "new ClipboardEvent('paste', {clipboardData: data, bubbles: true})); })()"
-        )
-        await tab.see(f"^{CKSUM} 1020000")
+async def test_a_paste_of_a_megabyte_arrives_whole(tab: Tab) -> None:
+    await tab.type("stty -echo; echo rea''dy; head -c 1020000 | cksum; stty echo\n")
+    await tab.see("^ready")
+    await tab.evaluate(
+        "(() => { const data = new DataTransfer();"
+        " data.setData('text/plain', '0123456789abcdef\\n'.repeat(60000));"
+        " document.querySelector('.xterm-helper-textarea').dispatchEvent("
+        "new ClipboardEvent('paste', {clipboardData: data, bubbles: true})); })()"
+    )
+    await tab.see(f"^{CKSUM} 1020000")
 
 
-async def test_a_flood_can_be_stopped(host: LocalHost, browser: Browser) -> None:
-    async with running_ui(host.open_shell) as ui:
-        tab = await browser.new_tab(ui.url)
-        await tab.see(PROMPT)
-        await tab.type("yes 'a line of some length that is not very long'\n")
-        await tab.see("^a line")
-        await tab.press("c", control=True)
-        await tab.type("echo st''opped\n")
-        await tab.see("^stopped")
+async def test_a_flood_can_be_stopped(tab: Tab) -> None:
+    await tab.type("yes 'a line of some length that is not very long'\n")
+    await tab.see("^a line")
+    await tab.press("c", control=True)
+    await tab.type("echo st''opped\n")
+    await tab.see("^stopped")
 
 
-async def test_a_flood_does_not_fill_the_tab(host: LocalHost, browser: Browser) -> None:
-    async with running_ui(host.open_shell) as ui:
-        tab = await browser.new_tab(ui.url)
-        await tab.see(PROMPT)
-        await tab.type("head -c 20000000 /dev/zero | base64 -w 70; echo d''one\n")
-        await tab.see("^done")
-        assert float(await tab.evaluate("performance.memory.usedJSHeapSize")) < 200e6
+async def test_a_flood_does_not_fill_the_tab(tab: Tab) -> None:
+    await tab.type("head -c 20000000 /dev/zero | base64 -w 70; echo d''one\n")
+    await tab.see("^done")
+    assert float(await tab.evaluate("performance.memory.usedJSHeapSize")) < 200e6
 
 
 async def test_what_is_selected_is_copied_and_else_the_key_is_the_shells(
