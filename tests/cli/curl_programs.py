@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import trio
 
 from dmsg_trio._keys import SecretKey
-from tests.cli.running import Done, command, environment, line_of
+from tests.cli.running import Done, command, environment, line_of, running
 from tests.waiting import PATIENCE
 
 CURL = str(Path(sys.executable).with_name("dmsgcurl"))
@@ -79,22 +79,6 @@ async def curl(*arguments: str, discovery: str, stdin: bytes = b"") -> Done:
     return await command([CURL, *arguments], discovery=discovery, stdin=stdin)
 
 
-@asynccontextmanager
-async def curl_running(*arguments: str, discovery: str) -> AsyncIterator[trio.Process]:
-    """Run dmsgcurl beside the block; what is left of it then is killed."""
-    process = await trio.lowlevel.open_process(
-        [CURL, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(discovery),
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-        for stream in process.stdout, process.stderr:
-            if stream is not None:
-                await trio.aclose_forcefully(stream)
+def curl_running(*arguments: str, discovery: str) -> AbstractAsyncContextManager[trio.Process]:
+    """Run dmsgcurl beside the block."""
+    return running(CURL, *arguments, discovery=discovery)

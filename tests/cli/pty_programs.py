@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from dmsg_trio._keys import PublicKey, SecretKey
-from tests.cli.running import Done, command, environment
+from tests.cli.running import Done, command, environment, running
 from tests.cli.terminals import Terminal, open_terminal
 from tests.waiting import PATIENCE, answered
 
@@ -162,27 +162,11 @@ async def cli_on_terminal(
         yield terminal
 
 
-@asynccontextmanager
-async def cli_running(
+def cli_running(
     *arguments: str, discovery: str = "", stdin: int = subprocess.DEVNULL
-) -> AsyncIterator[trio.Process]:
-    """Run the CLI with its output in a pipe for the block; what is left of it then is killed."""
-    process = await trio.lowlevel.open_process(
-        [program("dmsgpty-cli"), *arguments],
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(discovery),
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-        for stream in process.stdin, process.stdout, process.stderr:
-            if stream is not None:
-                await trio.aclose_forcefully(stream)
+) -> AbstractAsyncContextManager[trio.Process]:
+    """Run the CLI with its output in a pipe beside the block."""
+    return running(program("dmsgpty-cli"), *arguments, discovery=discovery, stdin=stdin)
 
 
 def lives(pid: int) -> bool:

@@ -110,6 +110,29 @@ async def command(
     return Done(done.returncode, done.stdout, done.stderr.decode())
 
 
+@asynccontextmanager
+async def running(
+    *words: str, discovery: str = "", stdin: int = subprocess.DEVNULL
+) -> AsyncIterator[trio.Process]:
+    """Run a program with its output in pipes beside the block; what is left of it then is killed."""
+    process = await trio.lowlevel.open_process(
+        words,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(discovery),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+        for stream in process.stdin, process.stdout, process.stderr:
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
+
+
 async def line_of(stream: trio.abc.ReceiveStream) -> bytes:
     """Read one line."""
     line = b""
