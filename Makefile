@@ -12,7 +12,7 @@ CHECK := $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set
 up: $(READY) ## run a whole network on this machine until Ctrl-C
 	@$(BIN)/dmsg up
 
-test: lint types layers pytest ## all checks
+test: lint types layers docs pytest ## all checks
 
 lint: $(READY) ## format and style
 	$(BIN)/ruff format --check
@@ -24,8 +24,8 @@ types: $(READY) ## mypy
 layers: $(READY) ## who may import whom
 	$(BIN)/lint-imports
 
-# What reads bytes of strangers, and what holds keys.
 WORKERS ?= auto
+# What reads bytes of strangers, and what holds keys.
 WHOLLY_COVERED := dmsg_trio/_wire/*,dmsg_trio/_identity/*,dmsg_trio/_keys.py,dmsg_trio/_address.py
 pytest: $(READY) ## the tests, with their coverage, in WORKERS=auto processes
 	$(BIN)/coverage erase
