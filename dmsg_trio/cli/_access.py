@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey
@@ -15,3 +15,10 @@ def keys_named(texts: Iterable[str], option: str) -> list[PublicKey]:
         return [PublicKey.parse(word) for word in words if word]
     except ValueError as error:
         raise ConfigError(f"{option}: {error}") from None
+
+
+def audience(allowed: Sized | None) -> str:
+    """Say who may come, in a word to those who started the program; None is everybody."""
+    if allowed is None:
+        return "everybody who has the key"
+    return "1 key" if len(allowed) == 1 else f"{len(allowed)} keys"

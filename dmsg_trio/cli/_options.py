@@ -36,6 +36,12 @@ HERE: Final = "http://127.0.0.1:9090"  # where `dmsg up` and `dmsg-discovery` li
 Discovery = Annotated[
     str, typer.Option("--discovery", envvar="DMSG_DISCOVERY", help="URL of the discovery")
 ]
+ReferenceDiscovery = Annotated[  # where the reference's program has other names for it
+    str,
+    typer.Option(
+        "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 # As the reference takes it; see `_secrets.refuse_on_command_line`.
 SecretArgument = Annotated[str, typer.Option("--sk", "-s", hidden=True, show_default=False)]

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import cast
 
 from dmsg_trio._errors import ConfigError
@@ -33,32 +34,45 @@ async def show_keys(way: WayOptions, *, as_json: bool) -> int:
 
 async def add_keys(way: WayOptions, texts: list[str], *, as_json: bool) -> int:
     """Let keys enter."""
-    keys = _parsed(texts)
-    async with _open_list(way) as allowed:
-        before = await allowed.keys() if as_json else ()
-        code = await allowed.change(WHITELIST_ADD, keys)
-        if as_json:
-            after = await allowed.keys()
-            _print_json(
-                added=[pk for pk in keys if pk in after and pk not in before],
-                already_there=[pk for pk in keys if pk in before],
-            )
-    return code
+    change = await _change(way, WHITELIST_ADD, texts, is_looked_at=as_json)
+    if as_json:
+        _print_json(
+            added=[pk for pk in change.keys if pk in change.after and pk not in change.before],
+            already_there=[pk for pk in change.keys if pk in change.before],
+        )
+    return change.code
 
 
 async def remove_keys(way: WayOptions, texts: list[str], *, as_json: bool) -> int:
     """Let keys enter no more."""
+    change = await _change(way, WHITELIST_REMOVE, texts, is_looked_at=as_json)
+    if as_json:
+        _print_json(
+            removed=[pk for pk in change.keys if pk in change.before and pk not in change.after],
+            not_there=[pk for pk in change.keys if pk not in change.before],
+        )
+    return change.code
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What was asked for, the exit code, and the list around it if somebody looked."""
+
+    keys: tuple[PublicKey, ...]
+    code: int
+    before: tuple[PublicKey, ...]
+    after: tuple[PublicKey, ...]
+
+
+async def _change(
+    way: WayOptions, method: Method, texts: list[str], *, is_looked_at: bool
+) -> _Change:
     keys = _parsed(texts)
     async with _open_list(way) as allowed:
-        before = await allowed.keys() if as_json else ()
-        code = await allowed.change(WHITELIST_REMOVE, keys)
-        if as_json:
-            after = await allowed.keys()
-            _print_json(
-                removed=[pk for pk in keys if pk in before and pk not in after],
-                not_there=[pk for pk in keys if pk not in before],
-            )
-    return code
+        before = await allowed.keys() if is_looked_at else ()
+        code = await allowed.change(method, keys)
+        after = await allowed.keys() if is_looked_at else ()
+    return _Change(keys, code, before, after)
 
 
 def _parsed(texts: list[str]) -> tuple[PublicKey, ...]:

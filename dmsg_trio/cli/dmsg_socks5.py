@@ -17,13 +17,14 @@ from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from ._access import keys_named
+from ._access import audience, keys_named
 from ._main import main_of
 from ._options import (
     HERE,
     AsJson,
     KeyOptions,
     LogOptions,
+    ReferenceDiscovery,
     SecretArgument,
     ToolLogOptions,
     spread,
@@ -49,14 +50,6 @@ app = program(no_args_is_help=True)
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
     main_of(app, "dmsg-socks5", "socks")
-
-
-Discovery = Annotated[
-    str,
-    typer.Option(
-        "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
-    ),
-]
 
 
 @app.callback()
@@ -118,7 +111,7 @@ def server(
     ] = 0,
     max_connections: Annotated[int, typer.Option(min=1, help="At once, of all keys.")] = 2048,
     max_per_key: Annotated[int, typer.Option(min=1, help="At once, of one key.")] = 512,
-    discovery: Discovery = HERE,
+    discovery: ReferenceDiscovery = HERE,
     as_json: AsJson = False,
     secret: SecretArgument = "",
     keys: KeyOptions,
@@ -206,15 +199,10 @@ class _Server:
         lines = [
             f"exit     {pk}:{self.port}",
             f"to       {private}",
-            f"for      {self._audience()}",
+            f"for      {audience(self.allow)}",
             f"use      {line}",
         ]
         print("\n".join(lines), flush=True)
-
-    def _audience(self) -> str:
-        if self.allow is None:
-            return "everybody who has the key"
-        return "1 key" if len(self.allow) == 1 else f"{len(self.allow)} keys"
 
 
 # ---- client ----
@@ -237,7 +225,7 @@ def client(
     bind: Annotated[
         str, typer.Option("--bind", help="The address here; others than loopback let others in.")
     ] = "127.0.0.1",
-    discovery: Discovery = HERE,
+    discovery: ReferenceDiscovery = HERE,
     as_json: AsJson = False,
     secret: SecretArgument = "",
     keys: KeyOptions,
@@ -320,6 +308,3 @@ class _Client:
             f"browser  SOCKS v5 host {self.host}, port {port}; with 'Proxy DNS' where it is asked",
         ]
         print("\n".join(lines), flush=True)
-
-
-# ---- both ----

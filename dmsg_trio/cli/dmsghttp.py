@@ -19,9 +19,9 @@ import typer
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from ._access import keys_named
+from ._access import audience, keys_named
 from ._main import main_of
-from ._options import HERE, KeyOptions, SecretArgument, ToolLogOptions, spread
+from ._options import HERE, KeyOptions, ReferenceDiscovery, SecretArgument, ToolLogOptions, spread
 from ._run import printable, program, run
 from ._secrets import refuse_on_command_line
 from ._version import Version
@@ -85,12 +85,7 @@ def dmsghttp(
     max_upload: Annotated[
         str, typer.Option("--max-upload", metavar="SIZE", help="With --upload: size of a file.")
     ] = "10G",
-    discovery: Annotated[
-        str,
-        typer.Option(
-            "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
-        ),
-    ] = HERE,
+    discovery: ReferenceDiscovery = HERE,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing about each request.")
     ] = False,
@@ -231,10 +226,7 @@ class _Service:
         print("\n".join(lines), flush=True)
 
     def _audience(self) -> str:
-        if self.allowed is None:
-            who = "everybody who has the key"
-        else:
-            who = "1 key" if len(self.allowed) == 1 else f"{len(self.allowed)} keys"
+        who = audience(self.allowed)
         return f"{who}, who may add files" if self.upload else who
 
     def _tell_of(self, answered: Answered) -> None:
