@@ -25,6 +25,7 @@ from dmsg_trio._wire.file_copy import FILES_URI
 from dmsg_trio._wire.forward import FORWARD_URI
 from dmsg_trio._wire.pty import PTY_URI, READ, START, WHITELIST, WHITELIST_URI
 from dmsg_trio._wire.shell import SHELL_URI, Output, ShellReader, Start, Started, encode
+from dmsg_trio.apps.pty import _requests
 from dmsg_trio.apps.pty._local import LocalSocket
 from dmsg_trio.apps.pty._requests import (
     PtyRefusedError,
@@ -306,7 +307,10 @@ async def test_sessions_in_which_nothing_happens_end(tmp_path: Path) -> None:
             assert line["reason"] == "idle for 0.3 s"
 
 
-async def test_a_flood_of_strangers_keeps_nobody_out(tmp_path: Path) -> None:
+async def test_a_flood_of_strangers_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_requests, "READ_WITHIN", PATIENCE)  # so that all of them are told at once
     async with scene(tmp_path) as at:
         streams = [await at.dial(at.stranger) for _ in range(3 * MAX_REFUSED)]
         await at.runs()
