@@ -2,14 +2,19 @@
 
 import os
 import re
+import signal
+import subprocess
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 import trio
 
-from tests.cli.running import DMSG, Done, command, network
+from tests.cli.running import DMSG, Done, environment, network
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 90  # seconds for all lines of a page, on a machine that is busy: a dozen programs start
 TABLE = re.compile(r"^\| `(dmsg[\w -]*)` \|.*\| `([^`|]+)` \|$", re.MULTILINE)
 # What runs until Ctrl-C, each with what it says, or logs, when it is ready.
 SERVICES = {
@@ -33,15 +38,33 @@ async def paste(page: str, folder: Path, discovery: str = "") -> Done:
 
 
 async def run_in(folder: Path, lines: str, discovery: str = "", **variables: str) -> Done:
-    """Run lines in one shell, in a home of their own."""
+    """Run lines in one shell, in a home of their own; what they leave running is killed."""
     env = {
         "PATH": f"{Path(DMSG).parent}:{os.environ['PATH']}",
         "HOME": str(folder),
         "XDG_CONFIG_HOME": str(folder),
         **variables,
     }
-    words = ["sh", "-c", f'cd "$HOME" && set -eu\n{lines}']
-    return await command(words, discovery=discovery, env=env)
+    with TemporaryFile() as out, TemporaryFile() as err:  # no pipes, which what is left would hold
+        process = await trio.lowlevel.open_process(
+            ["sh", "-c", f'cd "$HOME" && set -eu\n{lines}'],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env={**environment(discovery), **env},
+            start_new_session=True,
+        )
+        try:
+            with trio.move_on_after(PATIENCE):
+                await process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with trio.CancelScope(shield=True):
+                code = await process.wait()
+        out.seek(0)
+        err.seek(0)
+        return Done(code, out.read(), err.read().decode())
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/cli.md", "docs/index.md"])
