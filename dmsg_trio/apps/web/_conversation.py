@@ -12,6 +12,7 @@ import trio
 from dmsg_trio._net.carrying import carry_both_ways
 
 from ._book import Book
+from ._draining import Draining
 from ._errors import WebError
 from ._exchange import Onward, pass_on
 from ._far import Pool
@@ -34,12 +35,15 @@ MAX_NAME: Final = 200  # characters of a target that is noted
 Route = Callable[[h11.Request], Action]
 
 
-async def converse(near: Near, route: Route, *, pool: Pool, book: Book) -> None:
+async def converse(
+    near: Near, route: Route, *, pool: Pool, book: Book, draining: Draining | None = None
+) -> None:
     """Do for each request what ``route`` says, until one side ends; the stream is not closed here."""
+    drained = draining or Draining()
     try:
-        while await _next(near, route, pool, book):
+        while await _next(near, route, pool, book, drained):
             pass
-        await near.close()
+        await near.close(linger=near.awaits_body or not drained.has_begun)
     except (ClientGoneError, trio.BrokenResourceError, trio.ClosedResourceError):
         near.reset()
     except trio.Cancelled:
@@ -47,11 +51,12 @@ async def converse(near: Near, route: Route, *, pool: Pool, book: Book) -> None:
         raise
 
 
-async def _next(near: Near, route: Route, pool: Pool, book: Book) -> bool:
+async def _next(near: Near, route: Route, pool: Pool, book: Book, draining: Draining) -> bool:
     request: h11.Request | None = None
     name = "a request"
     try:
-        request = await near.next_request()
+        with draining.idle():
+            request = await near.next_request()
         if request is None:
             return False
         name = request.target.decode("latin-1").partition("?")[0][:MAX_NAME]

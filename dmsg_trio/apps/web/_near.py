@@ -217,7 +217,7 @@ class Near:
             return True
         return False
 
-    async def close(self) -> None:
+    async def close(self, *, linger: bool = True) -> None:
         """End the connection; who has not finished asking gets time to see the last answer."""
         if self._http.our_state is h11.SWITCHED_PROTOCOL:
             return  # both ends of it have seen how it ended
@@ -226,7 +226,7 @@ class Near:
             return
         try:
             await self.stream.send_eof()
-            with trio.move_on_after(LINGER_TIME):
+            with trio.move_on_after(LINGER_TIME if linger else 0):
                 while await self.stream.receive_some(RECEIVE_SIZE):
                     pass
         except (trio.BrokenResourceError, trio.ClosedResourceError):

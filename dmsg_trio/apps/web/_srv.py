@@ -19,12 +19,13 @@ import h11
 import trio
 
 from dmsg_trio._keys import PublicKey
-from dmsg_trio._net.carrying import carry_both_ways
+from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import Client, DmsgStream
 
 from ._book import Book
 from ._conversation import Action, converse
+from ._draining import Draining
 from ._errors import WebError
 from ._exchange import Onward
 from ._far import Pool
@@ -65,22 +66,26 @@ async def serve_exposed(
     book: Book | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Carry streams to the local ports; run until cancelled."""
+    """Carry streams to the local ports; run until cancelled, and then give answers 5 seconds."""
     notes = book or Book()
-    async with open_service_nursery() as nursery:
+    draining = Draining()
+    async with draining.open_nursery() as connections, open_service_nursery() as nursery:
         for each in exposed:
-            port = _Port(each, notes)
+            port = _Port(each, notes, draining)
             listener = client.listen(each.port)
             nursery.start_soon(port.pool.run)
-            nursery.start_soon(trio.serve_listeners, port.serve, [listener])
+            nursery.start_soon(
+                partial(trio.serve_listeners, port.serve, [listener], handler_nursery=connections)
+            )
         task_status.started()
         await trio.sleep_forever()
 
 
 class _Port:
-    def __init__(self, exposed: Exposed, book: Book) -> None:
+    def __init__(self, exposed: Exposed, book: Book, draining: Draining) -> None:
         self._exposed = exposed
         self._book = book
+        self._draining = draining
         self._connections: Counter[PublicKey] = Counter()
         self._refused: set[PublicKey] = set()
         self.pool = Pool()
@@ -113,13 +118,23 @@ class _Port:
         may_come = self._may_come(pk)
         if not self._exposed.raw:
             route = partial(self._route, pk) if may_come else _refuse
-            await converse(Near(stream), route, pool=self.pool, book=self._book)
+            await converse(
+                Near(stream), route, pool=self.pool, book=self._book, draining=self._draining
+            )
         elif may_come:
-            with self._book.line("TCP", self._host.decode(), str(pk)) as carried:
-                async with await self._open() as local:
-                    await carry_both_ways(stream, local, carried=carried)
+            await self._carry(stream)
         else:
             stream.reset()
+
+    async def _carry(self, stream: DmsgStream) -> None:
+        with self._book.line("TCP", self._host.decode(), str(stream.remote.pk)) as carried:
+            async with await self._open() as local:
+                try:
+                    await carry_both_ways(stream, local, carried=carried)
+                except trio.Cancelled:
+                    reset_when_closed(stream)  # or what either side has might look whole
+                    reset_when_closed(local)
+                    raise
 
     def _may_come(self, pk: PublicKey) -> bool:
         if self._exposed.allow is None or pk in self._exposed.allow:

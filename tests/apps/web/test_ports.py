@@ -8,10 +8,13 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from dmsg_trio._address import Address
+from dmsg_trio._errors import UnreachableError
 from dmsg_trio._net.nurseries import open_service_nursery
-from dmsg_trio.apps.web import Exposed, Forward, _srv, serve_exposed, serve_forwards
+from dmsg_trio.apps.web import Exposed, Forward, _draining, _srv, serve_exposed, serve_forwards
+from dmsg_trio.client import DmsgStream
 from tests.apps.web.parties import Scene, all_of, receive_exactly, receive_until, scene
 from tests.cli.running import NOBODY
 from tests.ports import free_port
@@ -90,6 +93,10 @@ class Local:
         self.port = port
         self.heads: list[bytes] = []
         self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        self.rest = b""  # of each answer; it waits for the next event
+        self.may_end = trio.Event()
+        self.serving = trio.CancelScope()  # of who puts it on dmsg
+        self.ended = trio.Event()
 
     async def serve(self, stream: trio.SocketStream) -> None:
         async with stream:
@@ -97,6 +104,9 @@ class Local:
                 while True:
                     self.heads.append(await receive_until(stream, b"\r\n\r\n"))
                     await stream.send_all(self.answer)
+                    if self.rest:
+                        await self.may_end.wait()
+                        await stream.send_all(self.rest)
             except (AssertionError, trio.BrokenResourceError):
                 pass
 
@@ -112,7 +122,13 @@ async def exposed(**options: object) -> AsyncIterator[tuple[Scene, Local]]:
         if allow == "me":
             allow = {here.client.pk}
         each = Exposed(local.port, 90, allow=allow, **options)  # type: ignore[arg-type]
-        await nursery.start(partial(serve_exposed, here.server, [each]))
+
+        async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+            with local.serving:
+                await serve_exposed(here.server, [each], task_status=task_status)
+            local.ended.set()
+
+        await nursery.start(serve)
         yield here, local
 
 
@@ -211,3 +227,58 @@ async def test_one_key_cannot_take_all_the_room(monkeypatch: pytest.MonkeyPatch)
                 return False
 
         assert await answered(serves, within=PATIENCE)
+
+
+@asynccontextmanager
+async def answer_under_way(*, raw: bool) -> AsyncIterator[tuple[Local, DmsgStream]]:
+    """A stream with half an answer on it, and beside it one that waits."""
+    async with exposed(raw=raw) as (here, local):
+        waiting = await here.client.open_stream(here.server.pk, 90)
+        asking = await here.client.open_stream(here.server.pk, 90)
+        async with waiting, asking:
+            if not raw:
+                await waiting.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await receive_until(waiting, b"ok")
+            local.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"
+            local.rest = b"lf"
+            await asking.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await receive_until(asking, b"ha")
+            local.serving.cancel()
+            if not raw:
+                assert await all_of(waiting) == b""
+            yield local, asking
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_an_answer_under_way_still_comes_when_it_is_cancelled(*, raw: bool) -> None:
+    async with answer_under_way(raw=raw) as (local, asking):
+        assert not local.ended.is_set()
+        local.may_end.set()
+        assert await receive_exactly(asking, 2) == b"lf"
+        if not raw:
+            assert await all_of(asking) == b""
+            with trio.fail_after(PATIENCE):
+                await local.ended.wait()
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_an_answer_that_takes_too_long_then_is_reset(
+    monkeypatch: pytest.MonkeyPatch, *, raw: bool
+) -> None:
+    monkeypatch.setattr(_draining, "DRAIN_TIME", 0.2)
+    async with answer_under_way(raw=raw) as (local, asking):
+        assert await all_of(asking) == b"<reset>"
+        with trio.fail_after(PATIENCE):
+            await local.ended.wait()
+
+
+async def test_nobody_comes_in_while_it_drains() -> None:
+    async with exposed() as (here, local):
+        local.rest = b"!"
+        async with await here.client.open_stream(here.server.pk, 90) as asking:
+            await asking.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await receive_until(asking, b"ok")
+            local.serving.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(UnreachableError):
+                await here.client.open_stream(here.server.pk, 90)

@@ -1,0 +1,62 @@
+"""Connections that may finish what they are at when who serves them is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import trio
+
+from dmsg_trio._net.nurseries import open_service_nursery
+
+DRAIN_TIME: Final = 5.0  # seconds that answers under way still get
+
+
+class Draining:
+    """Knows which connections wait for a request, and ends those once it has begun."""
+
+    def __init__(self) -> None:
+        self._begun = trio.Event()
+        self._idle: set[trio.CancelScope] = set()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether no more requests are taken."""
+        return self._begun.is_set()
+
+    def begin(self) -> None:
+        """Take no more requests."""
+        self._begun.set()
+        for scope in self._idle:
+            scope.cancel()
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Wait in the block for a request; it is left when draining begins."""
+        with trio.CancelScope() as scope:
+            if self.has_begun:
+                scope.cancel()
+            self._idle.add(scope)
+            try:
+                yield
+            finally:
+                self._idle.remove(scope)
+
+    @asynccontextmanager
+    async def open_nursery(self) -> AsyncIterator[trio.Nursery]:
+        """Give a nursery for connections, in the block; they drain when it ends or is cancelled."""
+        async with open_service_nursery() as outer:
+            connections = await outer.start(self._hold)
+            try:
+                yield connections
+            finally:
+                self.begin()
+                connections.cancel_scope.deadline = trio.current_time() + DRAIN_TIME
+
+    async def _hold(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        """Be a nursery that cancelling its user does not reach; end when all is drained."""
+        async with trio.open_nursery() as connections:
+            connections.cancel_scope.shield = True
+            task_status.started(connections)
+            await self._begun.wait()
