@@ -33,6 +33,7 @@ from dmsg_trio.discovery.serving import (
 from ._main import main_of
 from ._options import KeyOptions, LogOptions, spread
 from ._run import program, run
+from ._version import Version
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def start(
         bool,
         typer.Option("--enable-load-testing", help="Check no signatures, times and sequences."),
     ] = False,
+    _version: Version = False,
     keys: KeyOptions,
     log: LogOptions,
 ) -> None:

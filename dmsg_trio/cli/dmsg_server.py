@@ -27,6 +27,7 @@ from ._main import main_of
 from ._options import KeyOptions, Level, LogOptions, spread
 from ._private_files import write_private
 from ._run import STOPS, program, run
+from ._version import Version
 
 DISCOVERY: Final = "http://dmsgd.skywire.skycoin.com"  # of the production network
 TEST_DISCOVERY: Final = "http://dmsgd.skywire.dev"
@@ -47,7 +48,7 @@ def main() -> NoReturn:
 
 
 @app.callback()
-def dmsg_server() -> None:
+def dmsg_server(*, _version: Version = False) -> None:
     """Relay encrypted streams between clients."""
 
 

@@ -22,6 +22,7 @@ from ._main import main_of
 from ._options import AsJson, ToolLogOptions, spread
 from ._pty_way import ShortWayOptions, WayOptions
 from ._run import STOPS, clearly, program, run
+from ._version import Version
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -41,7 +42,7 @@ class _Program(TyperGroup):
         word = args[at] if at < len(args) else ""
         if word in self.commands:
             args = [word, *args[:at], *args[at + 1 :]]
-        elif args != ["--help"]:
+        elif args not in (["--help"], ["--version"], ["-v"]):
             args = [SHELL, *args]
         if args[0] == SHELL and "--" in args:
             args[args.index("--")] = BREAK
@@ -80,7 +81,7 @@ def _exit_with(do: Callable[[], Awaitable[int]]) -> NoReturn:
 
 
 @app.callback()
-def dmsgpty_cli() -> None:
+def dmsgpty_cli(*, _version: Version = False) -> None:
     """Have a shell on another machine: dmsgpty-cli PK[:port] [COMMAND ARGS...].
 
     Options stand before PK; 'dmsgpty-cli shell --help' shows them. Without a key of yours (--key-file

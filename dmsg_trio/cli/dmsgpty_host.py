@@ -35,6 +35,7 @@ from ._main import main_of
 from ._options import HERE, KeyOptions, LogOptions, spread
 from ._private_files import write_private
 from ._run import STOPS, program, run
+from ._version import Version
 
 if TYPE_CHECKING:
     from dmsg_trio.client import Client
@@ -106,6 +107,7 @@ def dmsgpty_host(
     audit_log: Annotated[
         str | None, typer.Option(help="File that tells who ran what; the log without it.")
     ] = None,
+    _version: Version = False,
     keys: KeyOptions,
     log: LogOptions,
 ) -> None:

@@ -28,6 +28,7 @@ from ._options import LogOptions, spread
 from ._parties import parse_address
 from ._pty_way import WayOptions
 from ._run import program, run
+from ._version import Version
 
 if TYPE_CHECKING:
     from dmsg_trio._wire.pty import WindowSize
@@ -83,6 +84,7 @@ def dmsgpty_ui(
             help="https://name by which browsers reach it through a proxy; again for more.",
         ),
     ] = None,
+    _version: Version = False,
     way: WayOptions,
     log: LogOptions,
 ) -> None:

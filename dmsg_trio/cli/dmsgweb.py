@@ -13,6 +13,7 @@ from dmsg_trio._errors import ConfigError
 from ._main import main_of
 from ._options import HERE, AsJson, KeyOptions, Level, ToolLogOptions, spread
 from ._run import program, run
+from ._version import Version
 
 if TYPE_CHECKING:
     from ._web_run import Network
@@ -30,14 +31,6 @@ app = program()
 def main() -> NoReturn:
     """Run the command, as the console script and ``python -m`` do."""
     main_of(app, "dmsgweb", "web")
-
-
-def _show_version(*, wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version  # slow to import
-
-        print(f"dmsg_trio {version('dmsg-trio')}")
-        raise typer.Exit
 
 
 def _refuse_secret(secret: str) -> None:
@@ -138,12 +131,7 @@ def dmsgweb(
     as_json: AsJson = False,
     loglvl: Annotated[str, typer.Option("--loglvl", "-l", hidden=True)] = "",
     _sk: Secret = "",
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-v", callback=_show_version, is_eager=True, help="Show the version."
-        ),
-    ] = False,
+    _version: Version = False,
     keys: KeyOptions,
     log: ToolLogOptions,
 ) -> None:

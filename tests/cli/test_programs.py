@@ -97,6 +97,10 @@ def test_an_alias_is_the_command_itself() -> None:
 def test_the_version_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert output(DMSG, "--version") == f"dmsg_trio {project['version']}\n"
+    for name in SCRIPTS:
+        assert output(Path(sys.executable).with_name(name), "--version").endswith(
+            f" {project['version']}\n"
+        )
 
 
 @pytest.mark.parametrize("words", [["--help"], ["pty", "--help"]], ids=" ".join)
