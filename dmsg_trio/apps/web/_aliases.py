@@ -9,20 +9,16 @@ So a flat TOML file is one, too. A file that is missing or wrong later on change
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
-
-import trio
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey
-
-MAX_FILE: Final = 1024 * 1024  # bytes; about 12,000 names
-LOOK_EVERY: Final = 1.0  # seconds; a look costs a read, so that no change is too quick to be seen
+from dmsg_trio.apps.access import WatchedFile
 
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.IGNORECASE)
@@ -31,42 +27,34 @@ _LINE: Final = re.compile(
 )
 _SHOWN: Final = 80  # characters of a line that is wrong
 
-logger = logging.getLogger("dmsg_trio.web")
-
 
 class Aliases:
     """The names of a file; `ConfigError` if there is something wrong with it at the start."""
 
     def __init__(self, path: Path | None = None, *, suffix: str = ".dmsg") -> None:
         self.path = path
-        self.fault = ""  # of the file as it is now; the table is of the one before
-        self._suffix = suffix
-        self._data = b"" if path is None else _read(path)
-        self.table = parse_aliases(self._data, str(path), suffix=suffix)
+        parse = partial(parse_aliases, where=str(path), suffix=suffix)
+        self._file = None if path is None else WatchedFile(path, parse, things="names")
+
+    @property
+    def table(self) -> Mapping[str, Address]:
+        """The names and what they stand for."""
+        return {} if self._file is None else self._file.value
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the file as it is now; the table is of the one before."""
+        return "" if self._file is None else self._file.fault
 
     async def watch(self) -> None:
-        """Read the file again and again until cancelled."""
-        while self.path is not None:
-            await trio.sleep(LOOK_EVERY)
-            self.reload()
+        """Read the file whenever it changes, until cancelled."""
+        if self._file is not None:
+            await self._file.watch()
 
     def reload(self) -> None:
         """Read the file; if it is wrong the names read before still count."""
-        if self.path is None:
-            return
-        try:
-            data = _read(self.path)
-            if data == self._data and not self.fault:
-                return
-            table = parse_aliases(data, str(self.path), suffix=self._suffix)
-        except ConfigError as error:
-            if str(error) != self.fault:
-                logger.error("%s; the %d names read before still count", error, len(self.table))
-            self.fault = str(error)
-            return
-        if table != self.table or self.fault:
-            logger.info("%s: %d names", self.path, len(table))
-        self.fault, self._data, self.table = "", data, table
+        if self._file is not None:
+            self._file.reload()
 
 
 def parse_aliases(data: bytes, where: str, *, suffix: str = ".dmsg") -> Mapping[str, Address]:
@@ -110,14 +98,3 @@ def _is_key(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
-    return data

@@ -6,8 +6,9 @@ import pytest
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio.apps.web import Aliases
-from dmsg_trio.apps.web._aliases import MAX_FILE, parse_aliases
+from dmsg_trio.apps.web._aliases import parse_aliases
 from tests.cli.running import NOBODY
 
 
@@ -49,7 +50,7 @@ def test_a_wrong_line_is_named(text: str, fault: str) -> None:
 def test_a_file_that_cannot_be_read_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         Aliases(tmp_path / "nothing")
-    (path := tmp_path / "f").write_bytes(b"#" * (MAX_FILE + 1))
+    (path := tmp_path / "f").write_bytes(b"#" * (MAX_SETTINGS + 1))
     with pytest.raises(ConfigError, match="larger"):
         Aliases(path)
     path.write_bytes(b"\xff")
