@@ -19,11 +19,13 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from dmsg_trio._address import Address
+from dmsg_trio._errors import UnreachableError
 from dmsg_trio._keys import SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import open_client
 from dmsg_trio.http import serve_asgi
-from tests.apps.web.parties import all_of
+from tests.apps.web.parties import all_of, receive_until
 from tests.cli.running import NOBODY, Network, command, dmsg, network
 from tests.cli.web_programs import Running, chromium, curl, dmsgweb, program
 from tests.ports import free_port
@@ -277,6 +279,38 @@ async def tcp_echo() -> AsyncIterator[int]:
     async with open_service_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, echo, listeners)
         yield listeners[0].socket.getsockname()[1]
+
+
+async def test_srv_that_ends_still_gives_an_answer_that_is_under_way() -> None:
+    may_end = trio.Event()
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await receive_until(stream, b"\r\n\r\n")
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+            await may_end.wait()
+            await stream.send_all(b"lf")
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    async with network() as up, open_service_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        async with (
+            dmsgweb("srv", "-l", str(port), discovery=up.ready.discovery) as srv,
+            open_client(discovery=up.ready.discovery) as client,
+        ):
+            address = Address.parse(srv.places[0]["address"])
+            async with await client.open_stream(address.pk, address.port) as stream:
+                await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await receive_until(stream, b"ha")
+                srv.process.terminate()
+                with pytest.raises(UnreachableError):
+                    while True:  # until it has seen the signal
+                        (await client.open_stream(address.pk, address.port)).reset()
+                may_end.set()
+                assert await all_of(stream) == b"lf"
+            with trio.fail_after(PATIENCE):
+                assert await srv.process.wait() == 0
 
 
 # ---- settings ----
