@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -30,11 +31,23 @@ SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 pytestmark = pytest.mark.network
 
 
-async def paste(page: str, folder: Path, discovery: str = "") -> Done:
-    """Run all lines of a page in one shell, which stops at the first that fails."""
+async def paste(
+    page: str,
+    folder: Path,
+    discovery: str = "",
+    ports: Mapping[int, int] | None = None,
+    **variables: str,
+) -> Done:
+    """Run all lines of a page in one shell, which stops at the first that fails.
+
+    ``ports`` are used instead of those of the page, which may be taken, by another run for instance.
+    """
     lines = "".join(SHELL.findall((ROOT / page).read_text()))
     assert lines
-    return await run_in(folder, lines, discovery)
+    for port, instead in (ports or {}).items():  # which are none of the page's: see `free_port`
+        lines, count = re.subn(rf"\b{port}\b", str(instead), lines)
+        assert count, port
+    return await run_in(folder, lines, discovery, **variables)
 
 
 async def run_in(folder: Path, lines: str, discovery: str = "", **variables: str) -> Done:
