@@ -98,7 +98,7 @@ def test_the_version_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert output(DMSG, "--version") == f"dmsg_trio {project['version']}\n"
     for name in SCRIPTS:
-        assert output(Path(sys.executable).with_name(name), "--version").endswith(
+        assert output(str(Path(sys.executable).with_name(name)), "--version").endswith(
             f" {project['version']}\n"
         )
 
