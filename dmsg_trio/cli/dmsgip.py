@@ -175,6 +175,8 @@ def _addresses(said: Sequence[Said]) -> list[IpAddress]:
 
 def _print(said: Sequence[Said], *, as_table: bool) -> None:
     addresses = _addresses(said)
+    if not said:
+        print("no server sees an address of this kind", file=sys.stderr)
     if as_table:
         for each in said:
             seen = str(each.address or "-")

@@ -63,10 +63,11 @@ async def test_one_server_is_asked_by_its_key_and_who_is_none_is_named() -> None
     assert (nobody.code, nobody.out) == (1, b"")
 
 
-async def test_addresses_of_the_other_kind_are_left_out() -> None:
+async def test_addresses_of_the_other_kind_are_left_out_and_none_is_said() -> None:
     async with network() as up:
         done = await dmsg("ip", "-6", discovery=up.ready.discovery)
     assert (done.code, done.out) == (1, b"")
+    assert done.err == "no server sees an address of this kind\n"
 
 
 async def test_a_secret_on_the_command_line_is_refused_and_not_repeated() -> None:
