@@ -165,6 +165,8 @@ def dmsgweb(
         return
     if any(_web_settings.flags(raw, len(raw), "--rt")):
         raise ConfigError("--rt is for ports: say with --resolve where they lead")
+    if port:
+        raise ConfigError("--port is for --resolve: the proxy's port is --socks")
 
     from dmsg_trio.apps.web import Aliases, Upstream
 

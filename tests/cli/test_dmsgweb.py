@@ -348,6 +348,7 @@ async def test_the_file_of_the_reference_says_what_flags_and_variables_do_not(
         (["-t", NOBODY, "-t", NOBODY], "2 addresses (--resolve) and 1 local ports"),
         (["-t", NOBODY, "-p", "80x"], "--port: '80x' is not a number"),
         (["-c", "true"], "--rt is for ports"),
+        (["-p", "4446"], "--port is for --resolve: the proxy's port is --socks"),
         (["-r", "ftp://x:1"], "--proxy: not socks5://"),
         (["-r", "http://me:secret@x:1"], "--proxy: proxies with a user's name"),
         (["-r", "x:1", "--only-dmsg"], "--proxy and --only-dmsg"),
