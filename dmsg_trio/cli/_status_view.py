@@ -156,7 +156,11 @@ class _View:
         report, remarks = self._report, list[str]()
         if not report.tells_since:
             remarks.append("UPDATED: last published; this discovery does not tell since when.")
-        if report.clients and all(server.clients is None for server in report.servers):
+        if (
+            report.servers
+            and report.clients
+            and all(each.clients is None for each in report.servers)
+        ):
             remarks.append("This discovery does not tell at which servers the clients are.")
         if not self._in_full:
             remarks.append("dmsg status KEY shows the clients and links of one server, --json all.")

@@ -194,6 +194,9 @@ async def test_some_keys_alone_are_shown_by_their_first_digits() -> None:
         told = await dmsg("status", "--json", one[:12], discovery=up.ready.discovery)
         assert [server["pk"] for server in json.loads(told.out)["servers"]] == [one]
         assert not any("not in the discovery" in line for line in done.lines)
+        done = await dmsg("status", up.ready.client, discovery=up.ready.discovery)
+        assert any(line.startswith("  at ") for line in done.lines)
+        assert not any("does not tell" in line for line in done.lines)
         wrong = await dmsg("status", "04", discovery=up.ready.discovery)
     assert (wrong.code, wrong.out) == (1, b"")
     assert wrong.err == "error: no server or client here has a key that begins with '04'\n"
