@@ -171,7 +171,9 @@ class Teller(Watcher):
     def body_begins(self, offset: int, total: int | None) -> None:
         """Know where the bar begins."""
         if self._task is None:
-            self._done, self._total = max(self._done, offset), total
+            # A part of a file begins far behind what there is of it.
+            self._done = self._done or offset
+            self._total = None if total is None else max(total, self._total or 0)
         elif self._screen.bars is not None and total is not None:
             self._screen.bars.update(self._task, total=max(total, self._total or 0))
 
