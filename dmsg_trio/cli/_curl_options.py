@@ -219,13 +219,13 @@ class FailingOptions:
         failing(
             "--connect-timeout",
             metavar="SECONDS",
-            min=0.01,
+            min=0,
             help="To join the network, and to reach who is asked (30).",
         ),
     ] = 30.0
     max_time: Annotated[
         float | None,
-        failing("-m", "--max-time", metavar="SECONDS", min=0.01, help="For a whole transfer."),
+        failing("-m", "--max-time", metavar="SECONDS", min=0, help="For a whole transfer; 0: any."),
     ] = None
     retry: Annotated[
         int | None,

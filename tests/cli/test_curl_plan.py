@@ -190,6 +190,11 @@ def test_limits_are_read() -> None:
     assert (order.max_time, order.retries, order.streams) == (7, Retries(3, 2), 4)
 
 
+def test_a_time_of_0_is_no_limit() -> None:
+    [one] = planned(failing=FailingOptions(max_time=0, connect_timeout=0))
+    assert (one.order.max_time, one.order.connect_timeout) == (None, None)
+
+
 @pytest.mark.parametrize(("tries", "times"), [(1, 0), (5, 4), (0, math.inf)])
 def test_tries_are_counted_as_the_reference_means_to(tries: int, times: float) -> None:
     [one] = planned(failing=FailingOptions(tries=tries))
