@@ -25,6 +25,7 @@ from dmsg_trio.apps.pty.host._sources import (
     allowed_in,
     form_of_config,
     from_bytes,
+    from_common_variables,
     from_environment,
     from_file,
     from_flags,
@@ -132,6 +133,7 @@ def dmsgpty_host(
     path = _path(confpath, optional=confstdin)
     config = host_config(
         [
+            from_common_variables(os.environ),
             *given,
             *([from_file(path)] if path is not None and path.exists() else []),
             from_environment(os.environ, envprefix),
@@ -285,6 +287,7 @@ def confgen(
     The variables of the host count for what is written.
     """
     sk = SecretKey.generate()
-    form = form_of_config(sk, from_environment(os.environ, envprefix))
+    environment = from_common_variables(os.environ), from_environment(os.environ, envprefix)
+    form = form_of_config(sk, *environment)
     write_private(path.resolve() if unsafe else path, form, overwrite=unsafe, option="--unsafe")
     print(sk.pk)

@@ -19,6 +19,7 @@ from dmsg_trio.apps.pty.host._sources import (
     allowed_in,
     form_of_config,
     from_bytes,
+    from_common_variables,
     from_environment,
     from_file,
     from_flags,
@@ -328,3 +329,14 @@ def test_keys_of_standard_input_are_read_as_those_of_a_file() -> None:
     assert allowed_in(file()) == ()
     with pytest.raises(ConfigError, match=r"host.json: wl\[0\]: a public key"):
         allowed_in(file(wl=["a"]))
+
+
+def test_the_network_of_all_programs_counts_where_nothing_else_is_said() -> None:
+    common = from_common_variables({"DMSG_DISCOVERY": "http://network"})
+    other = from_environment({"DMSGPTY_DMSGDISC": "http://other"})
+    assert json.loads(form_of_config(KEY, common))["dmsgdisc"] == "http://network"
+    assert json.loads(form_of_config(KEY, common, other))["dmsgdisc"] == "http://other"
+    assert json.loads(form_of_config(KEY, from_common_variables({})))["dmsgdisc"] == DISCOVERY
+    wrong = from_common_variables({"DMSG_DISCOVERY": "network"})
+    with pytest.raises(ConfigError, match="the variable DMSG_DISCOVERY"):
+        host_config([wrong], key=KEY)

@@ -105,6 +105,13 @@ def from_environment(environment: Mapping[str, str], prefix: str = ENV_PREFIX) -
     return Source(dict(settings), lambda name: f"the variable {names[name]}", are_texts=True)
 
 
+def from_common_variables(environment: Mapping[str, str]) -> Source:
+    """Take what all programs here know, and the reference's host does not."""
+    url = environment.get("DMSG_DISCOVERY")
+    settings: Settings = {"dmsgdisc": url} if url else {}
+    return Source(settings, lambda _: "the variable DMSG_DISCOVERY", are_texts=True)
+
+
 def from_flags(flags: Mapping[str, object]) -> Source:
     """Take the flags; one that says its default, or None, says nothing: so it is in the reference."""
     defaults = {**msgspec.structs.asdict(ConfigFile()), "cliaddr": default_socket(os.environ)}
@@ -150,10 +157,16 @@ def parsed_key(place: str, text: str) -> PublicKey:
 # ---- out ----
 
 
-def form_of_config(secret_key: SecretKey, source: Source) -> bytes:
-    """Write a new configuration file as the reference does: its names, its defaults and its form."""
-    check(source)
-    given = msgspec.convert(source.settings, ConfigFile, strict=False)
+def form_of_config(secret_key: SecretKey, *sources: Source) -> bytes:
+    """Write a new configuration file as the reference does: its names, its defaults and its form.
+
+    A later source counts over an earlier one.
+    """
+    merged: Settings = {}
+    for source in sources:
+        check(source)
+        merged.update(source.settings)
+    given = msgspec.convert(merged, ConfigFile, strict=False)
     settings = {
         "dmsgdisc": given.dmsgdisc,
         "dmsgsessions": given.dmsgsessions,
