@@ -75,6 +75,8 @@ class OutputFile:
             try:
                 rest = rest[os.write(self._own, rest) :]
             except BlockingIOError:
+                pass
+            if rest:  # what took a part is full now, so another try would be in vain
                 await trio.lowlevel.wait_writable(self._own)
 
 
