@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -17,7 +17,8 @@ from dmsg_trio.discovery import HttpDiscovery
 from ._options import HERE
 from ._run import one_line
 
-PATIENCE: Final = 3  # seconds for a discovery to answer, which may just be starting
+PATIENCE: Final = 3  # seconds until a service tells that others cannot reach it yet
+FIRST_WORD: Final = 1.5  # seconds until a tool tells that there is no network yet
 PAUSE: Final = 0.2  # seconds between two tries
 
 
@@ -27,7 +28,7 @@ async def joined(
 ) -> AsyncIterator[Client]:
     """Be a client for the block; `DmsgError` if there is no session within so many seconds."""
     async with HttpDiscovery(url) as discovery:
-        await wait_for_servers(discovery, url)
+        await wait_for_servers(discovery, url, within)
         async with open_client(
             sk, discovery=discovery, wait=False, min_sessions=min_sessions
         ) as client:
@@ -79,11 +80,22 @@ def hint(url: str) -> str:
     return "; 'dmsg up' runs a network on this machine" if url == HERE else ""
 
 
-async def wait_for_servers(discovery: HttpDiscovery, url: str) -> None:
-    """Wait until the discovery names a server; `DmsgError` after `PATIENCE`."""
-    fault = f"{url}: no answer"
-    with trio.move_on_after(PATIENCE):
-        while True:
+def say_on_stderr(text: str) -> None:
+    """Tell who waits what it is that takes long."""
+    print(text, file=sys.stderr, flush=True)
+
+
+async def wait_for_servers(
+    discovery: HttpDiscovery, url: str, within: float, say: Callable[[str], None] = say_on_stderr
+) -> None:
+    """Wait until the discovery names a server, and say soon if it does not; `DmsgError` at last."""
+    fault, has_said = f"{url}: no answer", False
+    began = trio.current_time()
+    while (passed := trio.current_time() - began) < within:
+        if passed >= FIRST_WORD and not has_said:
+            say(f"no network yet, trying for {within:g} s: {one_line(fault)}{hint(url)}")
+            has_said = True
+        with trio.move_on_at(began + (within if has_said else min(FIRST_WORD, within))):
             try:
                 if await discovery.available_servers():
                     return
@@ -91,4 +103,4 @@ async def wait_for_servers(discovery: HttpDiscovery, url: str) -> None:
             except DiscoveryError as error:
                 fault = str(error)
             await trio.sleep(PAUSE)
-    raise DmsgError(f"no network within {PATIENCE} s: {fault}{hint(url)}")
+    raise DmsgError(f"no network within {within:g} s: {fault}{hint(url)}")

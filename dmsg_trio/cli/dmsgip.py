@@ -112,7 +112,7 @@ async def _ask(
     from ._joining import wait_for_servers
 
     async with HttpDiscovery(url) as discovery:
-        await wait_for_servers(discovery, url)
+        await wait_for_servers(discovery, url, wait)
         chosen = list(servers) or await _best(discovery, count)
         async with open_client(sk, discovery=discovery, wait=False) as client:
             return await _ask_all(client, chosen, wait)

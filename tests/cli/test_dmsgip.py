@@ -70,6 +70,14 @@ async def test_addresses_of_the_other_kind_are_left_out_and_none_is_said() -> No
     assert done.err == "no server sees an address of this kind\n"
 
 
+async def test_a_discovery_that_is_away_is_said_soon_and_tried_until_the_time_is_up() -> None:
+    done = await dmsg("ip", "--timeout", "2", discovery="http://127.0.0.1:1")
+    assert (done.code, done.out) == (1, b"")
+    soon, last = done.err.splitlines()
+    assert soon.startswith("no network yet, trying for 2 s: http://127.0.0.1:1/")
+    assert last.startswith("error: no network within 2 s: http://127.0.0.1:1/")
+
+
 async def test_a_secret_on_the_command_line_is_refused_and_not_repeated() -> None:
     secret = SecretKey.generate().reveal().hex()
     done = await dmsg("ip", "-s", secret)
