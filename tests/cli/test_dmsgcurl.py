@@ -211,6 +211,9 @@ async def test_ctrl_c_works_at_once(tmp_path: Path, stage: str) -> None:
             running.send_signal(signal.SIGINT)
             with trio.fail_after(3):
                 assert await running.wait() == 130
+            if stage == "body":
+                assert running.stderr is not None
+                assert b"; -C - goes on with them\n" in await running.stderr.receive_some()
         assert not (tmp_path / "it").exists()
 
 
