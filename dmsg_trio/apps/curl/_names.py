@@ -8,6 +8,8 @@ from urllib.parse import unquote
 
 import httpx
 
+from dmsg_trio._address import LAST_PORT
+
 from ._codes import ExitCode, TransferError
 
 LONGEST_NAME: Final = 200  # bytes: what is put behind it while it is incomplete needs room too
@@ -31,6 +33,9 @@ def parse_url(text: str) -> httpx.URL:
         raise TransferError(ExitCode.BAD_URL, f"bad URL {text!r}: {error}") from None
     if not url.host:
         raise TransferError(ExitCode.BAD_URL, f"bad URL {text!r}: it names no host")
+    if (url.port or 0) > LAST_PORT:
+        reason = f"bad URL {text!r}: a port is 0 to {LAST_PORT}, not {url.port}"
+        raise TransferError(ExitCode.BAD_URL, reason)
     return url.copy_with(fragment=None)
 
 

@@ -302,6 +302,8 @@ def test_a_url_is_read_as_people_write_it(text: str, url: str) -> None:
         ("ftp://x/", ExitCode.UNSUPPORTED),
         ("dmsg:///path", ExitCode.BAD_URL),
         (f"{PK}:x/", ExitCode.BAD_URL),
+        (f"dmsg://{PK}:99999/", ExitCode.BAD_URL),
+        (f"{PK}:65536/", ExitCode.BAD_URL),
     ],
 )
 def test_what_is_no_url_of_dmsg_is_said_by_its_code(text: str, exit_code: ExitCode) -> None:
