@@ -83,6 +83,11 @@ def _split(texts: Iterable[str]) -> list[str]:
 # ---- words ----
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Say how many there are: 1 port, 2 ports."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def number(text: str, name: str, *, least: int = 0, most: int = 65535) -> int:
     """Read a number within bounds."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
@@ -102,7 +107,7 @@ def ports(words: Sequence[str], name: str, *, least: int = 1) -> list[int]:
 def flags(words: Sequence[str], count: int, name: str) -> list[bool]:
     """Read as many yes or no as there are ports; those that are not said are no."""
     if len(words) > count:
-        raise ConfigError(f"{name}: {len(words)} values for {count} ports")
+        raise ConfigError(f"{name}: {counted(len(words), 'value')} for {counted(count, 'port')}")
     found = []
     for word in words:
         if word.lower() not in _TRUE | _FALSE:
@@ -115,7 +120,8 @@ def forwards(words: Sequence[str], local: Sequence[int]) -> list[tuple[int, Addr
     """Pair local ports with addresses."""
     if len(words) != len(local):
         raise ConfigError(
-            f"{len(words)} addresses (--resolve) and {len(local)} local ports (--port): they are pairs"
+            f"{counted(len(words), 'address', 'addresses')} (--resolve) and"
+            f" {counted(len(local), 'local port')} (--port): they are pairs"
         )
     return [
         (port, parse_address(word, default_port=HTTP_PORT))

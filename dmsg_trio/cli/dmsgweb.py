@@ -24,6 +24,7 @@ WEB_PORT: Final = "8080"
 LOCAL_PORT: Final = "8086"
 LOOPBACK: Final = "127.0.0.1"
 SUFFIX: Final = ".dmsg"
+OF_PROXY: Final = ("proxy", "only_dmsg", "aliases")  # and of nothing else
 
 app = program()
 
@@ -154,6 +155,7 @@ def dmsgweb(
     raw = conf.words("RAWTCP", rt, ())
     _set_up_log(log, loglvl)
     if addresses:
+        _refuse_beside_resolve(ctx)
         local = _web_settings.ports(conf.words("WEBPORT", port, (WEB_PORT,)), "--port", least=0)
         pairs = _web_settings.forwards(addresses, local)
         kinds = _web_settings.flags(raw, len(pairs), "--rt")
@@ -252,7 +254,8 @@ def srv(
     remote = _web_settings.ports(conf.words("DMSGPORT", dport, ("80",)), "--dport")
     if len(local) != len(remote):
         raise ConfigError(
-            f"{len(local)} local ports (--lport) and {len(remote)} dmsg ports (--dport): they are pairs"
+            f"{_web_settings.counted(len(local), 'local port')} (--lport) and"
+            f" {_web_settings.counted(len(remote), 'dmsg port')} (--dport): they are pairs"
         )
     allow = _web_settings.allowed(conf.words("WHITELISTPKS", wl, ()), remote)
     raw = _web_settings.flags(conf.words("RAWTCP", rt, ()), len(local), "--rt")
@@ -283,6 +286,15 @@ def _network(
         sessions=conf.number("DMSGSESSIONS", sess, 1),
         as_json=as_json,
     )
+
+
+def _refuse_beside_resolve(ctx: typer.Context) -> None:
+    """Refuse what the command line says of the proxy, where there is none."""
+    for name in OF_PROXY:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} is for the proxy, and --resolve means that there is none")
 
 
 def _suffix(text: str) -> str:
