@@ -187,6 +187,7 @@ class _Server:
     def _print_place(self, pk: PublicKey) -> None:
         line = f"dmsg-socks5 client -D {self.discovery} -k {pk}"
         line += "" if self.port == SOCKS_PORT else f" -q {self.port}"
+        line += "" if self.allow is None else " --key-file FILE"  # of a key that is on the list
         if self.as_json:
             print(json.dumps({"pk": str(pk), "port": self.port, "client": line}), flush=True)
             return

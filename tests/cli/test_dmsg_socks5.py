@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from dmsg_trio._keys import SecretKey
+from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.carrying import carry_both_ways
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio.apps.socks5 import AllowList, ExitOptions
+from dmsg_trio.cli.dmsg_socks5 import _Server
 from tests.cli.running import NOBODY, PATIENCE, dmsg, line_of, network
 from tests.cli.socks_programs import Running, fetch, site, socks
 from tests.waiting import answered
@@ -301,6 +303,23 @@ async def test_what_makes_no_sense_is_one_line(arguments: tuple[str, ...], why: 
     assert done.code == 1
     assert why in done.err.splitlines()[-1]
     assert "11" * 32 not in done.err
+
+
+@pytest.mark.parametrize("allow", [AllowList(None, given=[PublicKey.parse(NOBODY)]), None])
+def test_the_line_for_the_client_names_a_key_where_one_has_to_be_on_a_list(
+    allow: AllowList | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _Server(
+        sk=SecretKey.generate(),
+        port=1081,
+        discovery="http://d",
+        allow=allow,
+        options=ExitOptions(),
+        as_json=False,
+    )._print_place(PublicKey.parse(NOBODY))
+    line = capsys.readouterr().out.splitlines()[-1]
+    more = " --key-file FILE" if allow else ""
+    assert line == f"use      dmsg-socks5 client -D http://d -k {NOBODY}{more}"
 
 
 async def test_the_key_of_the_references_variable_counts() -> None:
