@@ -14,6 +14,8 @@ from typing import Final
 import h11
 import trio
 
+from dmsg_trio._address import Address
+
 from ._book import Book
 from ._errors import WebError
 from ._names import SUFFIX, shown_authority
@@ -136,7 +138,7 @@ class Pages:
             "pac": f"http://{place}/proxy.pac",
             "suffix": names.suffix,
             "others": self._others(),
-            "aliases": {name: str(address) for name, address in names.aliases.table.items()},
+            "aliases": {name: _shown(to) for name, to in names.aliases.table.items()},
             "aliases_fault": names.aliases.fault or None,
             "seconds": round(now - self.book.began, 1),
             "done": dict(self.book.done),
@@ -225,12 +227,14 @@ class Pages:
     def _aliases(self) -> str:
         aliases, suffix = self.ways.names.aliases, self.ways.names.suffix
         fault = f'<p class="fault">{escape(aliases.fault)}</p>' if aliases.fault else ""
-        rows = [
-            (f"{name}{suffix}", str(to if to.port else to.pk))
-            for name, to in sorted(aliases.table.items())
-        ]
+        rows = [(f"{name}{suffix}", _shown(to)) for name, to in sorted(aliases.table.items())]
         hint = "None; <code>--aliases FILE</code> names a file with lines <code>name = KEY</code>."
         return fault + (_table(("name", "address"), rows[:MAX_ROWS], code=(0, 1)) if rows else hint)
+
+
+def _shown(to: Address) -> str:
+    """Write where an alias leads as its file does: an address, or a key alone."""
+    return str(to if to.port else to.pk)
 
 
 def _table(

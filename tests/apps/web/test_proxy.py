@@ -216,6 +216,14 @@ async def test_aliases_lead_to_their_address_and_are_read_again(tmp_path: Path) 
         assert await answered(is_read, within=PATIENCE)
         assert (await here.ask("/who", host="home.dmsg")).endswith(b"/who")
         assert here.site.heads[0]["host"] == "home.dmsg"
+        page = await here.say(
+            f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{here.port}\r\n"
+            "Accept: application/json\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert json.loads(page.partition(b"\r\n\r\n")[2])["aliases"] == {
+            "home": str(here.server.pk),
+            "seven": f"{here.server.pk}:7",
+        }
         async with here.server.listen(7) as listener:
             await socks(here, "seven.dmsg", 80)
             assert (await listener.accept()).local.port == 7
