@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ from ._curl_watch import Meter, Screen, Teller
 from ._curl_write_out import STDERR, STDOUT, written_out
 from ._stdio import open_output
 
-LOOKED_AT: Final = 1024  # bytes: a zero among the first ones is no text
+# Bytes that no text has. A bell, a backspace, white space and the colours that ESC begins are text.
+_NO_TEXT: Final = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 @dataclass(slots=True)
@@ -172,7 +174,7 @@ class Stdout:
 
         async def write(data: bytes) -> None:
             nonlocal has_looked
-            if not has_looked and b"\0" in data[:LOOKED_AT]:
+            if not has_looked and not is_text(data):
                 reason = "this is no text, which may mess up the terminal: use -o FILE, or -o -"
                 raise TransferError(ExitCode.WRITE_ERROR, reason)
             has_looked = True
@@ -187,6 +189,11 @@ class Stdout:
         except OSError as error:
             reason = f"writing standard output: {error.strerror}"
             raise TransferError(ExitCode.WRITE_ERROR, reason) from None
+
+
+def is_text(data: bytes) -> bool:
+    """Tell what a terminal can show from what may mess it up."""
+    return _NO_TEXT.search(data) is None
 
 
 def mode_is_null(mode: int) -> bool:

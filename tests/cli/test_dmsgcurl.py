@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from dmsg_trio._keys import SecretKey
+from dmsg_trio.cli._curl_run import is_text
 from tests.cli.curl_programs import CURL, curl, curl_running, file_server
 from tests.cli.running import NOBODY, Done, dmsg, environment, network
 from tests.cli.terminals import open_terminal
@@ -105,6 +106,7 @@ async def test_it_does_what_curl_does(tmp_path: Path) -> None:
         done = await site.curl("-f", site.url("status/404"))
         assert (done.code, done.out) == (22, b"")
         assert "(22)" in done.err
+        assert "/status/404 answered 404 Not Found\n" in done.err
         done = await site.curl("-sf", site.url("status/404"))
         assert (done.code, done.err) == (22, "")
         done = await site.curl(site.url("status/404"))
@@ -242,6 +244,22 @@ async def test_a_terminal_gets_a_bar_for_files_and_no_binary(tmp_path: Path) -> 
             await terminal.shows("(23)")
             await terminal.shows("may mess up the terminal")
             assert await terminal.exit_code() == 23
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"", True),
+        ("\x1b[1mGröße\x1b[0m\t1\r\n\fa\b\a".encode(), True),
+        (b"x" * 100_000 + b"\0", False),
+        (b"\x01\x02", False),
+        (b"\x1f\x8b\x08", False),
+    ],
+)
+def test_a_terminal_is_spared_what_has_control_bytes_that_no_text_has(
+    data: bytes, shown: bool
+) -> None:
+    assert is_text(data) is shown
 
 
 # ---- wrong usage ----

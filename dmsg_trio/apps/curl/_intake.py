@@ -42,9 +42,8 @@ class Intake:
 
     def refused(self, response: httpx.Response) -> TransferError:
         status = response.status_code
-        reason = (
-            f"{place(self.asking.report.url)} answered {status} {response.reason_phrase}".strip()
-        )
+        url = self.asking.report.url
+        reason = f"{place(url)}{url.path} answered {status} {response.reason_phrase}".strip()
         wait = response.headers.get("retry-after", "")
         return TransferError(
             ExitCode.HTTP_ERROR,
