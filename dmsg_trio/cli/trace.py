@@ -62,7 +62,8 @@ async def _trace(
         except UnreachableError as error:
             tell.line("entry", f"{url}: {why(error)}")
             tell.fail()
-        tell.line("entry", f"{url}: at {len(entry.delegated_servers)} servers")
+        count = len(entry.delegated_servers)
+        tell.line("entry", f"{url}: at {count} server{'' if count == 1 else 's'}")
         for pk in entry.delegated_servers:
             tell.line("its server", str(pk))
         for pk, session in client.sessions.items():
