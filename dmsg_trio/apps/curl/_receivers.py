@@ -214,6 +214,7 @@ class SpecialFile(StreamReceiver):
 
     def __init__(self, path: Path) -> None:
         super().__init__(self._write_to_it)
+        self.name = str(path)
         self._path = path
         self._fd = -1
 

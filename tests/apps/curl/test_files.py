@@ -239,7 +239,8 @@ async def test_a_pipe_gets_the_bytes_and_stays_a_pipe(tmp_path: Path) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
-        assert code(await transfer(Site(OLD), ToFile(path=tmp_path / "pipe"))) == 0
+        report = await transfer(Site(OLD), ToFile(path=tmp_path / "pipe"))
+    assert (code(report), report.filename) == (0, str(tmp_path / "pipe"))
     assert got == OLD
 
 
