@@ -156,6 +156,10 @@ async def _receive_request(stream: DmsgStream, reader: SocksReader) -> Request |
     except AddressTypeError:
         await _refuse(stream, ReplyCode.ADDRESS_TYPE_NOT_SUPPORTED)
         return None
+    except RemoteProtocolError:
+        if reader.rest():
+            raise
+        return None  # it wanted to know only whether it would be served
 
 
 async def _refuse(stream: DmsgStream, code: ReplyCode) -> None:

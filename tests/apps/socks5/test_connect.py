@@ -1,5 +1,6 @@
 """CONNECT from a local program through a remote key, and what becomes of it."""
 
+import logging
 import socket
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -248,10 +249,13 @@ async def test_a_key_and_all_of_them_have_so_many_connections() -> None:
             assert await answered(has_room, within=PATIENCE)
 
 
-async def test_a_client_can_ask_beforehand_what_is_wrong() -> None:
+async def test_a_client_can_ask_beforehand_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dmsg_trio.socks5")
     async with parties() as p:
         remote = Address(p.exit.pk, SOCKS_PORT)
         assert await fault_of_server(p.user, remote) == ""
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert caplog.messages == []  # to be asked is no fault
         nobody = Address(SecretKey.generate().pk, SOCKS_PORT)
         fault = await fault_of_server(p.user, nobody)
         assert fault == f"{nobody.pk}: no client of this key is registered at the discovery"
