@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from dmsg_trio.apps.web import _conversation, _far, _near
+from dmsg_trio.apps.web._errors import WebError
 from dmsg_trio.client import DmsgListener, DmsgStream
 from tests.apps.web.parties import Scene, all_of, receive_exactly, receive_until, scene
 from tests.waiting import PATIENCE, answered
@@ -228,6 +230,19 @@ async def test_a_head_that_does_not_end_in_time_is_408(monkeypatch: pytest.Monke
     async with behind() as (here, _, near):
         await near.send_all(head(here)[:-2])
         assert (await all_of(near)).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("seen", [b"", b"G"])
+async def test_a_request_line_that_does_not_end_has_30_seconds(
+    seen: bytes, autojump_clock: object
+) -> None:
+    client, stream = trio.testing.memory_stream_pair()
+    await client.send_all(b"GET / HT"[len(seen) :])
+    began = trio.current_time()
+    with pytest.raises(WebError) as caught:
+        await _near.Near(stream, seen).next_request()
+    assert caught.value.status == 408
+    assert trio.current_time() - began == pytest.approx(30)
 
 
 async def test_a_connection_without_requests_is_ended_quietly(
