@@ -12,6 +12,8 @@ from typing import Final, TypeAlias
 from dmsg_trio._wire.shell import MAX_PAYLOAD, OUTPUT_WINDOW, Errors, Output
 
 PIECE_COST: Final = 128  # bytes of memory that a piece takes besides its own
+PIECES_AT_ONCE: Final = 2  # are read and sent: fewer turns for all who take part
+MOST_AT_ONCE: Final = PIECES_AT_ONCE * MAX_PAYLOAD
 
 Piece: TypeAlias = Output | Errors
 
@@ -35,12 +37,18 @@ class OutputLog:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more piece of any size fits into the window."""
-        return self.cost + MAX_PAYLOAD + PIECE_COST <= OUTPUT_WINDOW
+        """Whether what a command says at once fits into the window, as long as that may be."""
+        return self.cost + MOST_AT_ONCE + PIECE_COST * PIECES_AT_ONCE <= OUTPUT_WINDOW
 
     def append(self, piece: Piece) -> None:
-        """Put a piece behind the others, small ones together: each that stands alone costs extra."""
-        kind, data = type(piece), piece.data
+        """Put what came behind the others, as pieces that a frame can hold.
+
+        Small ones go together: each that stands alone costs extra.
+        """
+        for start in range(0, len(piece.data), MAX_PAYLOAD):
+            self._append(type(piece), piece.data[start : start + MAX_PAYLOAD])
+
+    def _append(self, kind: type[Piece], data: bytes) -> None:
         if (
             self._pieces
             and self._kinds[-1] is kind

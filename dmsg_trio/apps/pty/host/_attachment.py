@@ -36,6 +36,7 @@ from dmsg_trio._wire.shell import (
     Violated,
     encode,
 )
+from dmsg_trio.apps.pty._output_log import PIECES_AT_ONCE
 
 from ._shell_session import ShellSession
 
@@ -119,7 +120,7 @@ class Attachment:
                 await self._wakeup.wait()
 
     def _due(self) -> bytes:
-        """Decide what to send now: one piece of output at most, and numbers before it."""
+        """Decide what to send now: a few pieces of output at most, and numbers before them."""
         session = self._session
         if self._last_word is not None:
             word, self._is_done = (None if self._is_done else self._last_word), True
@@ -132,10 +133,12 @@ class Attachment:
         if self._told_taken != session.taken:
             self._told_taken = session.taken
             frames.append(encode(Taken(session.taken)))
-        if (piece := session.log.read(self._sent)) is not None:
+        for _ in range(PIECES_AT_ONCE):
+            if (piece := session.log.read(self._sent)) is None:
+                break
             self._sent += len(piece.data)
             frames.append(encode(piece))
-        elif session.exit is not None and not self._told_exit:
+        if self._sent == session.log.end and session.exit is not None and not self._told_exit:
             self._told_exit = True
             frames.append(encode(Exited(session.exit.code, session.exit.signal)))
         return b"".join(frames)

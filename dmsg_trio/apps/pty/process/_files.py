@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-LARGEST_READ: Final = 64 * 1024  # bytes; a terminal gives 4 KiB at a time, so they are gathered
+LARGEST_READ: Final = 128 * 1024  # bytes; a terminal gives 4 KiB at a time, so they are gathered
 
 FLOOD: Final = 4095  # bytes of a read at once after which more are on their way
 LOOKS: Final = 4  # in vain, until what there is has to do
@@ -34,7 +34,7 @@ class CommandFile:
     # ---- reading ----
 
     async def read(self) -> bytes:
-        """Read all that is there, up to 64 KiB; nothing means that there never will be more.
+        """Read all that is there, up to 128 KiB; nothing means that there never will be more.
 
         When it is cancelled, nothing is lost.
         """

@@ -58,7 +58,7 @@ class PipedProcess(RunningCommand):
         self._sink, self._pieces = trio.open_memory_channel[tuple[OutputKind, bytes]](0)
 
     async def read(self) -> tuple[OutputKind, bytes] | None:
-        """Read a piece of output of either kind, up to 64 KiB; None when both have ended.
+        """Read a piece of output of either kind, up to 128 KiB; None when both have ended.
 
         They end with the command: what others write to them that it left behind is read for a
         second more, so that a forgotten daemon does not keep a caller waiting for ever.

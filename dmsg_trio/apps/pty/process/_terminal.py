@@ -55,7 +55,7 @@ class TerminalProcess(RunningCommand):
         self._master = master
 
     async def read(self) -> bytes:
-        """Read all output that is there, up to 64 KiB; ``b""`` is the end.
+        """Read all output that is there, up to 128 KiB; ``b""`` is the end.
 
         The output ends with the command, also if others that it left behind have the terminal.
         """
