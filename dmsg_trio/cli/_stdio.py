@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import trio
@@ -72,10 +72,8 @@ class OutputFile:
             return
         rest = memoryview(data)
         while rest:
-            try:
+            with suppress(BlockingIOError):
                 rest = rest[os.write(self._own, rest) :]
-            except BlockingIOError:
-                pass
             if rest:  # what took a part is full now, so another try would be in vain
                 await trio.lowlevel.wait_writable(self._own)
 
