@@ -8,20 +8,25 @@ from dmsg_trio._wire.socks5 import (
     MAX_REQUEST,
     Choice,
     Greeting,
+    Login,
     Message,
     Reply,
     Request,
     SocksReader,
+    Verdict,
     decode_datagram_untrusted,
     encode,
 )
 
 BROKEN = "broken"
+MESSAGES = (Greeting, Choice, Login, Verdict, Request, Reply)
 Ask = Callable[[SocksReader], Message | bytes | None]
 CLIENT: tuple[Ask, ...] = (
     SocksReader.next_greeting_untrusted,
     SocksReader.next_request_untrusted,
 )
+LOGIN: tuple[Ask, ...] = (SocksReader.next_login_untrusted,)
+VERDICT: tuple[Ask, ...] = (SocksReader.next_verdict_untrusted,)
 SERVER: tuple[Ask, ...] = (
     SocksReader.next_choice_untrusted,
     SocksReader.next_reply_untrusted,
@@ -59,15 +64,19 @@ def check(data: bytes) -> None:
     A message that was read can be written again, and is the same when it is read then; one that is
     too long for any message never has to be waited for.
     """
-    for asks in (CLIENT, SERVER):
+    for asks in (CLIENT, SERVER, LOGIN, VERDICT):
         said = read(data, len(data) or 1, asks)
         if read(data, 1, asks) != said:
             raise AssertionError(f"byte by byte it is not {said}")
-        messages = [each for each in said if isinstance(each, Greeting | Choice | Request | Reply)]
+        messages = [each for each in said if isinstance(each, MESSAGES)]
         again = b"".join(map(encode, messages))
         if read(again, 1, asks)[: len(messages)] != messages:
             raise AssertionError(f"written again it is not {messages}")
-        if len(data) >= MAX_GREETING + MAX_REQUEST and len(messages) < 2 and said[-1] != BROKEN:
+        if (
+            len(data) >= MAX_GREETING + MAX_REQUEST
+            and len(messages) < len(asks)
+            and said[-1] != BROKEN
+        ):
             raise AssertionError(f"{len(data)} bytes, and more are waited for")
     if (found := frames(data, len(data) or 1)) != frames(data, 1):
         raise AssertionError(f"byte by byte they are not {found}")

@@ -1,7 +1,9 @@
-"""SOCKS5 (RFC 1928) for both roles: who asks for a connection, and who makes it.
+"""SOCKS5 (RFC 1928, 1929) for both roles: who asks for a connection, and who makes it.
 
     greeting   05 | n | n methods                              client to server
     choice     05 | method, ff: none of them                   server to client
+    login      01 | length | user | length | password          client to server, of method 02
+    verdict    01 | status, 00: welcome                        server to client
     request    05 | command | 00 | address                     client to server
     reply      05 | code    | 00 | address                     server to client
     datagram   00 00 | fragment | address | data               both, over UDP
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias, TypeVar
@@ -27,6 +29,8 @@ from dmsg_trio._errors import RemoteProtocolError
 T = TypeVar("T")
 
 VERSION: Final = 5
+LOGIN_VERSION: Final = 1
+MAX_LOGIN_WORD: Final = 255  # bytes of a user's name, and of a password
 MAX_NAME: Final = 255  # bytes; a public key with .dmsg behind it is one label of 66
 MAX_GREETING: Final = 2 + 255
 MAX_ADDRESS: Final = 2 + MAX_NAME + 2
@@ -43,6 +47,7 @@ class Method(IntEnum):
     """How the client says who it is."""
 
     NO_AUTH = 0x00
+    PASSWORD = 0x02
     NONE_ACCEPTABLE = 0xFF  # only in a choice
 
 
@@ -122,6 +127,28 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """Client to server: who it is; a password may be empty, a name may not."""
+
+    user: bytes
+    password: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.user) <= MAX_LOGIN_WORD:
+            raise ValueError(f"a user's name has 1 to {MAX_LOGIN_WORD} bytes, not {len(self.user)}")
+        if len(self.password) > MAX_LOGIN_WORD:
+            size = len(self.password)
+            raise ValueError(f"a password has at most {MAX_LOGIN_WORD} bytes, not {size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Server to client: whether the login is right, which is 0."""
+
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Client to server: do this; a command that is no `Command` wants a reply as well."""
 
@@ -145,7 +172,7 @@ class Datagram:
     data: bytes
 
 
-Message: TypeAlias = Greeting | Choice | Request | Reply | Datagram
+Message: TypeAlias = Greeting | Choice | Login | Verdict | Request | Reply | Datagram
 
 
 # ---- out ----
@@ -158,6 +185,11 @@ def encode(message: Message) -> bytes:
             return bytes((VERSION, len(methods), *methods))
         case Choice(method):
             return bytes((VERSION, method))
+        case Login(user, password):
+            words = bytes((len(user),)) + user + bytes((len(password),)) + password
+            return bytes((LOGIN_VERSION,)) + words
+        case Verdict(status):
+            return bytes((LOGIN_VERSION, status))
         case Request(number, endpoint) | Reply(number, endpoint):
             return bytes((VERSION, number, 0)) + _encode_endpoint(endpoint)
     return bytes(3) + _encode_endpoint(message.remote) + message.data
@@ -206,6 +238,14 @@ class SocksReader:
     def next_choice_untrusted(self) -> Choice | None:
         """Read what a server begins with."""
         return self._next(_choice_untrusted)
+
+    def next_login_untrusted(self) -> Login | None:
+        """Read who a client says it is."""
+        return self._next(_login_untrusted)
+
+    def next_verdict_untrusted(self) -> Verdict | None:
+        """Read what a server thinks of that."""
+        return self._next(_verdict_untrusted)
 
     def next_request_untrusted(self) -> Request | None:
         """Read what a client wants; `AddressTypeError` if it wants it from a strange kind of host."""
@@ -281,6 +321,20 @@ def _choice_untrusted(cursor: _Cursor) -> Choice:
     return Choice(cursor.byte())
 
 
+def _login_untrusted(cursor: _Cursor) -> Login:
+    _version_untrusted(cursor, LOGIN_VERSION)
+    user, password = cursor.take(cursor.byte()), cursor.take(cursor.byte())
+    try:
+        return Login(user, password)
+    except ValueError as error:
+        raise RemoteProtocolError(f"socks: {error}") from None
+
+
+def _verdict_untrusted(cursor: _Cursor) -> Verdict:
+    _version_untrusted(cursor, LOGIN_VERSION)
+    return Verdict(cursor.byte())
+
+
 def _request_untrusted(cursor: _Cursor) -> Request:
     return Request(_number_untrusted(cursor), _endpoint_untrusted(cursor))
 
@@ -293,10 +347,10 @@ def _frame_untrusted(cursor: _Cursor) -> bytes:
     return cursor.take(int.from_bytes(cursor.take(2)))
 
 
-def _version_untrusted(cursor: _Cursor) -> None:
+def _version_untrusted(cursor: _Cursor, wanted: int = VERSION) -> None:
     version = cursor.byte()
-    if version != VERSION:
-        raise RemoteProtocolError(f"socks: version {version}, not {VERSION}")
+    if version != wanted:
+        raise RemoteProtocolError(f"socks: version {version}, not {wanted}")
 
 
 def _number_untrusted(cursor: _Cursor) -> int:

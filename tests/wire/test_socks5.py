@@ -15,12 +15,14 @@ from dmsg_trio._wire.socks5 import (
     Datagram,
     Endpoint,
     Greeting,
+    Login,
     Message,
     Method,
     Reply,
     ReplyCode,
     Request,
     SocksReader,
+    Verdict,
     decode_datagram_untrusted,
     encode,
     encode_frame,
@@ -43,6 +45,10 @@ def read_like(message: Message, reader: SocksReader) -> Message | None:
             return reader.next_greeting_untrusted()
         case Choice():
             return reader.next_choice_untrusted()
+        case Login():
+            return reader.next_login_untrusted()
+        case Verdict():
+            return reader.next_verdict_untrusted()
         case Request():
             return reader.next_request_untrusted()
         case Reply():
@@ -80,6 +86,11 @@ def read_like(message: Message, reader: SocksReader) -> Message | None:
             "05030004 20010db8000000000000000000000001 0000",
         ),
         (Request(9, Endpoint(LOOPBACK, 1)), "05090001 7f000001 0001"),
+        # and of RFC 1929, which has a version of its own
+        (Login(b"me", b"s\0me"), "01 02 6d65 04 73006d65"),
+        (Login(b"x", b""), "01 01 78 00"),
+        (Verdict(), "0100"),
+        (Verdict(9), "0109"),
     ],
 )
 def test_messages_are_these_bytes(message: Message, data: str) -> None:
@@ -124,6 +135,8 @@ numbers = st.integers(0, 255)
 messages = st.one_of(
     st.builds(Greeting, st.lists(numbers, max_size=255).map(tuple)),
     st.builds(Choice, numbers),
+    st.builds(Login, st.binary(min_size=1, max_size=255), st.binary(max_size=255)),
+    st.builds(Verdict, numbers),
     st.builds(Request, numbers, endpoints),
     st.builds(Reply, numbers, endpoints),
     st.builds(Datagram, endpoints, st.binary(max_size=300)),
@@ -163,6 +176,17 @@ def test_another_protocol_is_known_by_its_first_byte(first: bytes) -> None:
             read_like(kind, reader_of(first + b"\1\1\1"))
 
 
+def test_a_login_has_a_version_of_its_own_and_a_name() -> None:
+    with pytest.raises(RemoteProtocolError, match="version 5, not 1"):
+        reader_of(b"\5\1").next_verdict_untrusted()
+    with pytest.raises(RemoteProtocolError, match="1 to 255 bytes, not 0"):
+        reader_of(b"\1\0\1x").next_login_untrusted()
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "hunter2" not in repr(Login(b"me", b"hunter2"))
+
+
 def test_an_unknown_type_of_address_is_an_error_of_its_own() -> None:
     with pytest.raises(AddressTypeError, match="type 2"):
         reader_of(b"\5\1\0\2").next_request_untrusted()
@@ -190,6 +214,11 @@ def test_what_no_host_is_called_is_refused(name: bytes, why: str) -> None:
 
 
 def test_what_cannot_be_said_is_not() -> None:
+    for user in b"", bytes(256):
+        with pytest.raises(ValueError, match=f"not {len(user)}"):
+            Login(user, b"")
+    with pytest.raises(ValueError, match="at most 255 bytes, not 256"):
+        Login(b"me", bytes(256))
     with pytest.raises(ValueError, match="not 256"):
         Endpoint("a" * 256, 80)
     with pytest.raises(ValueError, match="not 65536"):
