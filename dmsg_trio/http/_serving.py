@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import trio
+from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
 from dmsg_trio._asgi import serve_app
@@ -10,10 +13,13 @@ from dmsg_trio._asgi.lifespan import open_lifespan
 from dmsg_trio.client import Client, DmsgStream
 
 from ._allow import Allow, AllowList
+from ._hosts import DottedHost, needs_dots
+
+AsgiApp = ASGIApp | ASGIFramework  # Starlette and hypercorn name the types of the same messages
 
 
 async def serve_asgi(
-    app: ASGIApp,
+    app: AsgiApp,
     client: Client,
     port: int,
     *,
@@ -27,8 +33,11 @@ async def serve_asgi(
     them. The app's lifespan begins before the first request and ends after the last one. When this
     is cancelled, no new requests are taken, and answers under way get 5 seconds.
     """
-    served = app if allow is None else AllowList(app, allow)
-    async with client.listen(port) as listener, open_lifespan(app) as state:
+    whole = cast(ASGIApp, app)
+    served: ASGIApp = DottedHost(whole, client.pk) if needs_dots(whole) else whole
+    if allow is not None:
+        served = AllowList(served, allow)
+    async with client.listen(port) as listener, open_lifespan(whole) as state:
         await serve_app(
             served,
             listener,

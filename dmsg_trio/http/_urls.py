@@ -21,6 +21,7 @@ def address_of(
     """Give the address that a host and a port of a URL mean; `ValueError` if they mean none.
 
     ``hosts`` has other names for addresses. Without a port, or with 0, it is 80 or what they say.
+    Dots within a key mean nothing: a label of DNS is shorter than a key, and some programs insist.
     """
     name = host.lower().removesuffix(SUFFIX)
     alias = hosts.get(host) or hosts.get(host.lower()) or hosts.get(name)
@@ -29,7 +30,7 @@ def address_of(
     if not 0 <= (port or NO_PORT) <= LAST_PORT:
         raise ValueError(f"a port is 0 to {LAST_PORT}, not {port}")
     try:
-        pk = PublicKey.parse(name)
+        pk = PublicKey.parse(name.replace(".", ""))
     except ValueError as error:
         raise ValueError(
             f"{host[:_SHOWN]!r} is neither a public key nor a name that is known here: {error}"

@@ -19,6 +19,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import Client
 from dmsg_trio.http import DmsgTransport, serve_asgi
 from dmsg_trio.http._allow import Allow
+from dmsg_trio.http._serving import AsgiApp
 from dmsg_trio.testing import Network
 
 
@@ -117,7 +118,7 @@ class Ends:
 
 
 @asynccontextmanager
-async def ends(*, allow: Allow | None = None, app: ASGIApp | None = None) -> AsyncIterator[Ends]:
+async def ends(*, allow: Allow | None = None, app: AsgiApp | None = None) -> AsyncIterator[Ends]:
     """A network with a server that serves on port 80 and a client, for the block."""
     site = Site()
     async with (

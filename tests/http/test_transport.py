@@ -35,6 +35,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         (str(PK), 81, 81),
         (f"{PK}.dmsg", None, 80),
         (f"{PK}.DMSG".upper(), 81, 81),
+        (f"{str(PK)[:33]}.{str(PK)[33:]}.dmsg", 81, 81),
         ("home", None, 8080),
         ("home", 81, 81),
         ("Home.dmsg", None, 8080),
