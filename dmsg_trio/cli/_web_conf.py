@@ -24,11 +24,12 @@ MAX_FILE: Final = 1024 * 1024  # bytes
 
 Value: TypeAlias = str | tuple[str, ...]
 
+PROXY: Final = "ADDPROXY"  # which may have a password in it
 SECRETS: Final = frozenset({"DMSGWEBSK", "DMSGWEBSRVSK"})
 ARRAYS: Final = frozenset(
     {"WEBPORT", "RESOLVEPK", "RAWTCP", "DMSGPORT", "LOCALPORT", "WHITELISTPKS"}
 )
-KNOWN: Final = SECRETS | ARRAYS | {"PROXYPORT", "ADDPROXY", "DMSGSESSIONS"}
+KNOWN: Final = SECRETS | ARRAYS | {"PROXYPORT", PROXY, "DMSGSESSIONS"}
 
 _NAME: Final = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=")
 _BARE: Final = re.compile(r"[A-Za-z0-9_./:@%+,=^-]+")
@@ -52,9 +53,13 @@ def read_conf(path: Path) -> Mapping[str, Value]:
     if len(data) > MAX_FILE:
         raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
     settings = parse_conf(text, str(path))
-    held = [name for name in SECRETS if settings.get(name)]
-    if held and stat.S_IMODE(mode) & 0o077:
-        raise IdentityError(f"{path}: others can read the key in it; mend it: chmod 600 {path}")
+    if stat.S_IMODE(mode) & 0o077:
+        if any(settings.get(name) for name in SECRETS):
+            raise IdentityError(f"{path}: others can read the key in it; mend it: chmod 600 {path}")
+        if "@" in settings.get(PROXY, ""):
+            raise ConfigError(
+                f"{path}: others can read the password in {PROXY}; mend it: chmod 600 {path}"
+            )
     return settings
 
 
@@ -149,7 +154,7 @@ PROXY_TEMPLATE: Final = """\
 # the port of the proxy on 127.0.0.1, for SOCKS5 and HTTP
 #PROXYPORT=4445
 
-# another proxy, for everything that is not on dmsg
+# another proxy, for everything that is not on dmsg; with a password in it nobody else may read this file
 #ADDPROXY='127.0.0.1:1080'
 
 # local ports that lead to addresses, instead of the proxy; as many of one as of the other

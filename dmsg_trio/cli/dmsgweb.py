@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
@@ -25,6 +26,8 @@ LOCAL_PORT: Final = "8086"
 LOOPBACK: Final = "127.0.0.1"
 SUFFIX: Final = ".dmsg"
 OF_PROXY: Final = ("proxy", "only_dmsg", "aliases")  # and of nothing else
+
+logger = logging.getLogger("dmsg_trio.web")
 
 app = program()
 
@@ -101,9 +104,10 @@ def dmsgweb(
             "--proxy",
             "-r",
             metavar="URL",
-            envvar="ADDPROXY",
+            envvar=["DMSG_WEB_PROXY", "ADDPROXY"],
             show_envvar=False,
-            help="Another proxy for what is not on dmsg: socks5://host:port or http://host:port.",
+            help="Another proxy for what is not on dmsg: socks5://host:port or http://host:port;"
+            " user:password@ in front of the host only in the variable DMSG_WEB_PROXY or a file.",
         ),
     ] = None,
     only_dmsg: Annotated[
@@ -177,13 +181,19 @@ def dmsgweb(
     other = conf.text("ADDPROXY", proxy)
     if other and only_dmsg:
         raise ConfigError("--proxy and --only-dmsg: what is not on dmsg goes there, or nowhere")
+    upstream = Upstream.parse(other) if other else None
+    if upstream and upstream.login and _is_typed(ctx, "proxy"):
+        logger.warning(
+            "--proxy: everybody on this machine can read a command line: put the URL with the"
+            " password into the variable DMSG_WEB_PROXY"
+        )
     task = ProxyTask(
         network=network,
         host=bind,
         port=conf.number("PROXYPORT", socks, PROXY_PORT),
         suffix=_suffix(suffix),
         aliases=Aliases(aliases, suffix=_suffix(suffix)),
-        upstream=Upstream.parse(other) if other else None,
+        upstream=upstream,
         only_dmsg=only_dmsg,
     )
     run(task.serve, service=True)
@@ -291,10 +301,15 @@ def _network(
 def _refuse_beside_resolve(ctx: typer.Context) -> None:
     """Refuse what the command line says of the proxy, where there is none."""
     for name in OF_PROXY:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if _is_typed(ctx, name):
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option} is for the proxy, and --resolve means that there is none")
+
+
+def _is_typed(ctx: typer.Context, name: str) -> bool:
+    """Tell whether it is the command line that says it."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _suffix(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -313,6 +314,80 @@ async def test_srv_that_ends_still_gives_an_answer_that_is_under_way() -> None:
                 assert await srv.process.wait() == 0
 
 
+# ---- another proxy ----
+
+
+@pytest.mark.parametrize("kind", ["microsocks", "tinyproxy"])
+@pytest.mark.parametrize("named", ["DMSG_WEB_PROXY", "ADDPROXY", "TOML", "DMSGWEB", "--proxy"])
+async def test_another_proxy_of_others_takes_our_name_and_password(
+    tmp_path: Path, kind: str, named: str
+) -> None:
+    path, port = program(kind), free_port()
+    (config := tmp_path / "tinyproxy.conf").write_text(
+        f'Port {port}\nListen 127.0.0.1\nBasicAuth me hunter2\nLogFile "{tmp_path}/log"\n'
+    )
+    words, scheme = [path, "-d", "-c", str(config)], "http"
+    if kind == "microsocks":
+        words, scheme = [path, *f"-i 127.0.0.1 -p {port} -u me -P hunter2".split()], "socks5"
+    url = f"{scheme}://me:hunter2@127.0.0.1:{port}"
+    arguments, env = [], {named: url}
+    if named == "--proxy":
+        arguments, env = [named, url], {}
+    elif named == "TOML":
+        (tmp_path / "config.toml").write_text(f'[web]\nproxy = "{url}"\n')
+        env = {"DMSG_CONFIG": f"{tmp_path}/config.toml"}
+    elif named == "DMSGWEB":
+        (tmp_path / "conf").write_text(f"ADDPROXY='{url}'\n")
+        (tmp_path / "conf").chmod(0o600)
+        env = {"DMSGWEB": f"{tmp_path}/conf"}
+    process = await trio.lowlevel.open_process(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        async with (
+            tcp_site(b"behind") as site_port,
+            dmsgweb("-q", "0", *arguments, discovery="http://127.0.0.1:9", env=env) as web,
+        ):
+            for way in "-x", "--socks5-hostname":
+                done = await curl(
+                    *("--retry", "20", "--retry-delay", "1", "--retry-all-errors"),
+                    *("-f", way, web.place, f"http://127.0.0.1:{site_port}/"),
+                )
+                assert done.out == b"behind", done.err
+            status = await curl("-H", "Accept: application/json", f"http://{web.place}/")
+            assert json.loads(status.out)["others"] == f"through {scheme}://127.0.0.1:{port}"
+            web.process.terminate()
+            with trio.fail_after(PATIENCE):
+                await web.process.wait()
+    finally:
+        process.kill()
+        await process.wait()
+    assert b"hunter2" not in status.out
+    assert "hunter2" not in web.log.text
+    assert ("everybody on this machine can read" in web.log.text) == (named == "--proxy")
+
+
+@asynccontextmanager
+async def tcp_site(body: bytes) -> AsyncIterator[int]:
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await receive_until(stream, b"\r\n\r\n")
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            await stream.send_all(head.encode() + body)
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with open_service_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        yield listeners[0].socket.getsockname()[1]
+
+
+async def test_a_file_with_a_password_is_for_its_owner_alone(tmp_path: Path) -> None:
+    (conf := tmp_path / "conf").write_text("ADDPROXY=socks5://me:hunter2@x:1\n")
+    conf.chmod(0o644)
+    done = await dmsg("web", env={"DMSGWEB": str(conf)})
+    assert (done.code, "chmod 600" in done.err, "hunter2" in done.err) == (1, True, False)
+
+
 # ---- settings ----
 
 
@@ -354,7 +429,7 @@ async def test_the_file_of_the_reference_says_what_flags_and_variables_do_not(
         (["-c", "true"], "--rt is for ports"),
         (["-p", "4446"], "--port is for --resolve: the proxy's port is --socks"),
         (["-r", "ftp://x:1"], "--proxy: not socks5://"),
-        (["-r", "http://me:secret@x:1"], "--proxy: proxies with a user's name"),
+        (["-r", "http://me:secret@x:p"], "--proxy: not socks5://[user:password@]host:port"),
         (["-r", "x:1", "--only-dmsg"], "--proxy and --only-dmsg"),
         (["--aliases", "/nothing"], "cannot read /nothing"),
         (["--bind", "x"], "--bind: 'x' is not an address"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
@@ -78,3 +80,13 @@ def error_of_dial(remote: Address, error: DmsgError | trio.TooSlowError) -> WebE
         case _:
             title, detail = "The connection failed", f"{remote}: {error}"
     return WebError(status, title, detail, reply=reply, attempts=attempts)
+
+
+def reason_of(error: BaseException) -> str:
+    """Find what the system said: of several addresses trio tells in a group."""
+    cause: BaseException | None = error
+    while cause is not None and getattr(cause, "errno", None) is None:
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
+    if isinstance(cause, socket.gaierror):
+        return cause.strerror or str(cause)
+    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(error)

@@ -50,6 +50,7 @@ class Onward:
     add: Headers = field(default_factory=list)
     drop: Callable[[bytes], bool] = lambda _: False  # whether a header, in lower case, is left away
     relocate: Callable[[bytes], bytes] = lambda location: location  # of redirects
+    check: Callable[[h11.Response], None] = lambda _: None  # raises `WebError` instead of an answer
 
 
 class _End(Enum):
@@ -138,6 +139,7 @@ async def _carry_answer(near: Near, request: h11.Request, far: Far, onward: Onwa
                 if request.http_version != b"1.0":
                     near.queue(_head_back(event, onward))
             case h11.Response():
+                onward.check(event)
                 near.queue(_head_back(event, onward))
             case h11.Data(data=data):
                 near.queue(h11.Data(data=data))

@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -145,18 +146,24 @@ class _Proxy:
         return self._onward(self._ways.way_to(host, port), path)
 
     def _onward(self, way: Way, path: str) -> Onward:
-        host = str(way).encode()
-        whole = f"http://{way}{path}"
-        through = self._ways.upstream if way.kind is Kind.PROXY else None
-        as_it_is = through is not None and through.takes_requests
-        return Onward(
-            key=through if as_it_is else way.address or (way.host, way.port),
+        onward = Onward(
+            key=way.address or (way.host, way.port),
             open=partial(self._ways.open, way, for_requests=True),
             name=str(way),
             way=way.kind,
-            target=(whole if as_it_is else path).encode("latin-1"),
-            host=host,
+            target=path.encode("latin-1"),
+            host=str(way).encode(),
             relocate=_to_names if way.address else bytes,
+        )
+        through = self._ways.upstream
+        if way.kind is not Kind.PROXY or through is None or not through.takes_requests:
+            return onward
+        return replace(
+            onward,
+            key=through,
+            target=f"http://{way}{path}".encode("latin-1"),
+            add=through.headers,
+            check=through.check_answer,
         )
 
     def _answer_here(self, request: h11.Request, path: str) -> Action:

@@ -6,7 +6,6 @@ never gets to the system's DNS, nor to another proxy.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from dmsg_trio._errors import DmsgError
 from dmsg_trio._wire.socks5 import ReplyCode
 from dmsg_trio.client import Client
 
-from ._errors import DIAL_TIME, WebError, error_of_dial
+from ._errors import DIAL_TIME, WebError, error_of_dial, reason_of
 from ._names import Names, shown_authority
 from ._upstream import Upstream
 
@@ -98,10 +97,11 @@ class Ways:
                     return await self.upstream.connect(way.host, way.port)
                 return await self._open_directly(way)
         except trio.TooSlowError:
+            through = f" through {self.upstream}" if self.upstream else ""
             raise WebError(
                 HTTPStatus.GATEWAY_TIMEOUT,
                 "The server did not answer in time",
-                f"{way}: no connection within {DIAL_TIME:g} seconds",
+                f"{way}{through}: no connection within {DIAL_TIME:g} seconds",
                 reply=ReplyCode.TTL_EXPIRED,
             ) from None
 
@@ -120,7 +120,7 @@ class Ways:
             raise WebError(
                 HTTPStatus.BAD_GATEWAY,
                 "The server cannot be reached",
-                f"{way}: {_reason(error)}",
+                f"{way}: {reason_of(error)}",
                 reply=ReplyCode.REFUSED if refused else ReplyCode.HOST_UNREACHABLE,
             ) from error
         if self._is_own(stream):
@@ -144,11 +144,3 @@ async def dial(client: Client, remote: Address) -> FarStream:
             return await client.open_stream(remote.pk, remote.port)
     except (DmsgError, trio.TooSlowError) as error:
         raise error_of_dial(remote, error) from error
-
-
-def _reason(error: BaseException) -> str:
-    """Find what the system said: of several addresses trio tells in a group."""
-    cause: BaseException | None = error
-    while cause is not None and getattr(cause, "errno", None) is None:
-        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
-    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(error)
