@@ -47,6 +47,7 @@ MAX_CONNECTIONS: Final = 2048  # of programs at once; more are reset
 FIRST_BYTE_TIME: Final = 120.0  # seconds; browsers connect before they know what for
 SOCKS_TIME: Final = 30.0  # seconds for the conversation before the connection
 
+_COMMANDS: Final = {Command.BIND: "BIND", Command.UDP_ASSOCIATE: "UDP"}
 _SOCKS4_REFUSED: Final = bytes((0, 0x5B)) + bytes(6)
 _ABSOLUTE: Final = re.compile(r"(http|https|ws|wss|ftp|dmsg)://([^/?#]*)([^#]*)", re.IGNORECASE)
 _TO_A_KEY: Final = re.compile(rb"(?:dmsg|http)://(0[23][0-9a-f]{64})(?=[:/?#]|$)")
@@ -231,7 +232,9 @@ class _Proxy:
             self._book.note("a program", str(error))
             return None
         if request.command != Command.CONNECT:
-            self._book.note(str(request.target), "SOCKS5 carries connections only here, no UDP")
+            # As with ssh -D and Tor: a program takes another way then, and dmsg has no datagrams.
+            wanted = _COMMANDS.get(request.command, f"command {request.command} of SOCKS5")
+            self._book.note(str(request.target), f"{wanted}: only connections are carried here")
             await stream.send_all(encode(Reply(ReplyCode.COMMAND_NOT_SUPPORTED)))
             return None
         return request

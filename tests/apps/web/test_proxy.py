@@ -397,6 +397,15 @@ async def test_garbage_gets_the_answer_that_fits_and_the_proxy_lives_on(
         assert (await here.ask("/who")).endswith(b"/who")
 
 
+@pytest.mark.parametrize(("command", "name"), [(2, "BIND"), (3, "UDP"), (9, "command 9 of SOCKS5")])
+async def test_what_is_no_connection_is_refused_by_its_name(command: int, name: str) -> None:
+    async with scene() as here:
+        _, code = await socks(here, here.host, 80, command)
+        assert code == ReplyCode.COMMAND_NOT_SUPPORTED
+        (fault,) = here.book.faults
+        assert fault.reason == f"{name}: only connections are carried here"
+
+
 async def test_who_connects_and_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy_module, "FIRST_BYTE_TIME", 0.05)
     monkeypatch.setattr(proxy_module, "SOCKS_TIME", 0.05)
