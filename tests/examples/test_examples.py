@@ -1,6 +1,7 @@
 """Every example does what its docstring says, over a network of its own."""
 
 import ast
+import json
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cli.running import PATIENCE, command, dmsg, environment, line_of, network
+from tests.cli.running import DMSG, PATIENCE, command, dmsg, environment, line_of, network
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -125,6 +126,24 @@ async def test_asgi_app() -> None:
     async with network() as up, running("asgi_app.py", discovery=up.ready.discovery) as server:
         said = await example("http_client.py", "--discovery", up.ready.discovery, server.address)
         assert re.fullmatch(r"You are 0[23][0-9a-f]{64}\n", said)
+
+
+async def test_fastapi_app() -> None:
+    async with network() as up, running("fastapi_app.py", discovery=up.ready.discovery) as server:
+        note = f"{server.address}notes/first"
+        said = await example("http_client.py", "--discovery", up.ready.discovery, note)
+        assert json.loads(said) == {"text": "It works", "author": ""}
+        done = await command(
+            [
+                *(str(Path(DMSG).parent / "dmsgcurl"), "-s", "-X", "PUT", "-d", '{"text": "Mine"}'),
+                *("-H", "Content-Type: application/json", note),
+            ],
+            discovery=up.ready.discovery,
+        )
+        assert done.code == 0, done.err
+        written = json.loads(done.out)
+        assert written["text"] == "Mine"
+        assert re.fullmatch(r"0[23][0-9a-f]{64}", written["author"])
 
 
 async def test_own_network() -> None:
