@@ -16,6 +16,7 @@ from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio.apps.access import AllowList
 from dmsg_trio.apps.web import (
     Aliases,
     Book,
@@ -30,6 +31,7 @@ from dmsg_trio.apps.web import (
 )
 from dmsg_trio.client import Client, open_client
 
+from ._access import audience
 from ._joining import wait_until_reachable
 
 logger = logging.getLogger("dmsg_trio.web")
@@ -134,6 +136,9 @@ class SrvTask:
     async def serve(self) -> None:
         """Serve until cancelled."""
         async with _joined(self.network) as client, open_service_nursery() as nursery:
+            for each in self.exposed:
+                if isinstance(each.allow, AllowList):
+                    await nursery.start(each.allow.watch)
             await nursery.start(partial(serve_exposed, client, self.exposed, book=Book()))
             await wait_until_reachable(client, self.network.discovery)
             for each in self.exposed:
@@ -149,13 +154,12 @@ class SrvTask:
             facts |= {} if each.raw else {"curl": f"dmsgcurl dmsg://{address}/"}
             print(json.dumps(facts), flush=True)
             return
-        who = "everybody who has the key"
-        if each.allow is not None:
-            who = "1 key" if len(each.allow) == 1 else f"{len(each.allow)} keys"
-        print(
-            f"serving  127.0.0.1:{each.local_port}{' as TCP' * each.raw}\nto       {who}\nat       {url}",
-            flush=True,
-        )
+        lines = [
+            f"serving  127.0.0.1:{each.local_port}{' as TCP' * each.raw}",
+            f"to       {audience(each.allow)}",
+            f"at       {url}",
+        ]
+        print("\n".join(lines), flush=True)
 
 
 # ---- all of them ----

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError, IdentityError
@@ -15,6 +15,9 @@ from . import _secrets
 from ._options import DEFAULT_VARIABLE, KeyOptions
 from ._parties import parse_address
 from ._web_conf import Value, read_conf
+
+if TYPE_CHECKING:
+    from dmsg_trio.apps.access import AllowList
 
 HTTP_PORT: Final = 80
 EVERYBODY: Final = "*"
@@ -95,10 +98,12 @@ def number(text: str, name: str, *, least: int = 0, most: int = 65535) -> int:
     return int(text)
 
 
-def ports(words: Sequence[str], name: str, *, least: int = 1) -> list[int]:
-    """Read ports, none of them twice."""
+def ports(
+    words: Sequence[str], name: str, *, least: int = 1, may_repeat: bool = False
+) -> list[int]:
+    """Read ports; none of them twice, where one can be taken only once."""
     found = [number(word, name, least=least) for word in words]
-    twice = [port for port in found if port and found.count(port) > 1]
+    twice = [port for port in found if port and found.count(port) > 1 and not may_repeat]
     if twice:
         raise ConfigError(f"{name}: port {twice[0]} is there twice")
     return found
@@ -129,14 +134,18 @@ def forwards(words: Sequence[str], local: Sequence[int]) -> list[tuple[int, Addr
     ]
 
 
-def allowed(words: Sequence[str], dports: Sequence[int]) -> list[frozenset[PublicKey] | None]:
+def allowed(
+    words: Sequence[str], files: Sequence[str], dports: Sequence[int]
+) -> list[AllowList | None]:
     """Say for each port who may come; None is everybody.
 
-    A word is a key for all ports, or ``80=key`` for one; ``80=*`` is everybody. Once anybody is named, a
-    port for which nobody is named is an error: it would be open, or closed, by mistake.
+    A word is a key for all ports, or ``80=key`` for one; ``80=*`` is everybody. A file with keys is
+    for all ports or for one in the same way. Once anybody is named, a port for which nobody is named
+    is an error: it would be open, or closed, by mistake.
     """
-    if not words:
+    if not words and not files:
         return [None] * len(dports)
+    file_of = _files(files, dports)
     everywhere: set[PublicKey] = set()
     by_port: dict[int, set[PublicKey]] = {}
     open_ports: set[int] = set()
@@ -144,24 +153,59 @@ def allowed(words: Sequence[str], dports: Sequence[int]) -> list[frozenset[Publi
     for word in words:
         port, sign, key = word.partition("=")
         if sign:
-            last = number(port, "--wl", least=1)
-            if last not in dports:
-                raise ConfigError(f"--wl: nothing is at port {last}")
+            last = _dport(port, "--wl", dports)
         else:
             key = word  # of 80=PK,PK the second one is for that port as well
         if key == EVERYBODY and last is not None:
             open_ports.add(last)
             continue
         (everywhere if last is None else by_port.setdefault(last, set())).add(_key(key))
-    found: list[frozenset[PublicKey] | None] = []
+    found: list[AllowList | None] = []
     for port_ in dports:
-        keys = everywhere | by_port.get(port_, set())
-        if not keys and port_ not in open_ports:
+        keys, file = everywhere | by_port.get(port_, set()), file_of.get(port_)
+        if port_ in open_ports:
+            if file:
+                raise ConfigError(
+                    f"--wl {port_}=* lets everybody come, and --allow-file only some: which one?"
+                )
+            found.append(None)
+        elif keys or file:
+            found.append(_allow_list(file, keys))
+        else:
+            option = "--wl" if words else "--allow-file"
             raise ConfigError(
-                f"--wl names nobody for port {port_}; --wl {port_}=* lets everybody come"
+                f"{option} names nobody for port {port_}; --wl {port_}=* lets everybody come"
             )
-        found.append(None if port_ in open_ports else frozenset(keys))
     return found
+
+
+def _files(texts: Sequence[str], dports: Sequence[int]) -> dict[int, Path]:
+    """Find the file of each port: ``FILE`` is for all ports, ``80=FILE`` for one."""
+    found: dict[int, Path] = {}
+    for text in texts:
+        port, sign, path = text.partition("=")
+        is_for_one = bool(sign) and port.isascii() and port.isdigit()
+        for each in [_dport(port, "--allow-file", dports)] if is_for_one else dports:
+            if each in found:
+                raise ConfigError(f"--allow-file: port {each} has two files")
+            found[each] = Path(path if is_for_one else text)
+    return found
+
+
+def _allow_list(file: Path | None, keys: Iterable[PublicKey]) -> AllowList:
+    from dmsg_trio.apps.access import AllowList
+
+    allowed = AllowList(file, given=keys)
+    if not allowed.keys:
+        raise ConfigError(f"--allow-file: {file} names no key")
+    return allowed
+
+
+def _dport(text: str, option: str, dports: Sequence[int]) -> int:
+    port = number(text, option, least=1)
+    if port not in dports:
+        raise ConfigError(f"{option}: nothing is at port {port}")
+    return port
 
 
 def _key(text: str) -> PublicKey:

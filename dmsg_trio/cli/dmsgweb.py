@@ -223,6 +223,14 @@ def srv(
             help="Keys that may come, to all ports or to one; again for more. None is everybody.",
         ),
     ] = None,
+    allow_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-file",
+            metavar="[PORT=]FILE",
+            help="File with such keys, one on each line; read again when it changes.",
+        ),
+    ] = None,
     keep_host: Annotated[
         bool, typer.Option("--keep-host", help="Leave the Host header as the client sent it.")
     ] = False,
@@ -260,14 +268,18 @@ def srv(
         print(SRV_TEMPLATE, end="")
         return
     conf = _web_settings.Conf("DMSGWEBSRV")
-    local = _web_settings.ports(conf.words("LOCALPORT", lport, (LOCAL_PORT,)), "--lport")
+    places = conf.words("LOCALPORT", lport, (LOCAL_PORT,))
+    local = _web_settings.ports(places, "--lport", may_repeat=True)
     remote = _web_settings.ports(conf.words("DMSGPORT", dport, ("80",)), "--dport")
     if len(local) != len(remote):
         raise ConfigError(
             f"{_web_settings.counted(len(local), 'local port')} (--lport) and"
             f" {_web_settings.counted(len(remote), 'dmsg port')} (--dport): they are pairs"
         )
-    allow = _web_settings.allowed(conf.words("WHITELISTPKS", wl, ()), remote)
+    named = conf.words("WHITELISTPKS", wl, ())
+    if wl and not named:
+        raise ConfigError("--wl names no key; leave it away to let everybody come")
+    allow = _web_settings.allowed(named, allow_file or (), remote)
     raw = _web_settings.flags(conf.words("RAWTCP", rt, ()), len(local), "--rt")
     network = _network(conf, keys, "DMSGWEBSRVSK", discovery, sess, as_json=as_json)
     log.set_up()

@@ -269,6 +269,39 @@ async def test_a_port_of_one_machine_is_a_port_of_another(tmp_path: Path) -> Non
             await files.wait()
 
 
+async def test_a_list_in_a_file_counts_while_srv_runs(tmp_path: Path) -> None:
+    """And one local port may be at two dmsg ports, each for others."""
+    key_file, friends = tmp_path / "me.id", tmp_path / "friends"
+    assert (await dmsg("keys", "new", str(key_file))).code == 0
+    me = (await dmsg("keys", "show", str(key_file))).lines[0].split()[0]
+    friends.write_text(f"{NOBODY}  # somebody else\n")
+    async with (
+        network() as up,
+        tcp_site(b"behind") as port,
+        dmsgweb(
+            *("srv", "-l", f"{port},{port}", "-d", "80,81", "--allow-file", f"80={friends}"),
+            *("-w", "81=*"),
+            discovery=up.ready.discovery,
+            lines=2,
+        ) as srv,
+        dmsgweb("-q", "0", "--key-file", key_file, discovery=up.ready.discovery) as web,
+    ):
+        guarded, free = (place["url"] for place in srv.places)
+
+        async def body(url: str) -> bytes:
+            return (await curl("-x", f"http://{web.place}", url)).out
+
+        assert await body(free) == b"behind"
+        assert await body(guarded) == b"401 Unauthorized"
+        friends.write_text(f"{NOBODY}\n{me}\n")
+        assert await body(guarded) == b"behind"
+        friends.write_text(f"{NOBODY}\nwrong\n")
+        assert await body(guarded) == b"behind"
+        await srv.log.said(r"friends, line 2: .*still count")
+        friends.write_text("")
+        assert await body(guarded) == b"401 Unauthorized"
+
+
 @asynccontextmanager
 async def tcp_echo() -> AsyncIterator[int]:
     async def echo(stream: trio.SocketStream) -> None:
@@ -435,8 +468,11 @@ async def test_the_file_of_the_reference_says_what_flags_and_variables_do_not(
         (["--bind", "x"], "--bind: 'x' is not an address"),
         (["srv", "-l", "1,2"], "2 local ports (--lport) and 1 dmsg port (--dport)"),
         (["srv", "-l", "1,2", "-d", "80,80"], "--dport: port 80 is there twice"),
-        (["srv", "-l", "1,1", "-d", "80,81"], "--lport: port 1 is there twice"),
+        (["-t", NOBODY, "-t", NOBODY, "-p", "1,1"], "--port: port 1 is there twice"),
         (["srv", "-w", "x"], "--wl: a public key is 66 hex digits"),
+        (["srv", "-w", f"{NOBODY},x"], "--wl: a public key is 66 hex digits"),
+        (["srv", "-w", ""], "--wl names no key"),
+        (["srv", "--allow-file", "/nothing"], "cannot read /nothing"),
         (["srv", "-c", "maybe"], "--rt: true or false"),
     ],
 )

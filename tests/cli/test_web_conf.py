@@ -149,8 +149,8 @@ OTHER = "03" + NOBODY[2:]
 def test_keys_are_for_all_ports_or_for_the_one_before(
     words: list[str], found: list[set[str] | None]
 ) -> None:
-    sets = allowed(words, [80, 81])
-    assert [None if each is None else {str(pk) for pk in each} for each in sets] == found
+    lists = allowed(words, (), [80, 81])
+    assert [None if each is None else set(map(str, each.keys)) for each in lists] == found
 
 
 @pytest.mark.parametrize(
@@ -167,4 +167,55 @@ def test_a_list_that_leaves_a_port_open_by_mistake_is_an_error(
     words: list[str], fault: str
 ) -> None:
     with pytest.raises(ConfigError, match=fault):
-        allowed(words, [80, 81])
+        allowed(words, (), [80, 81])
+
+
+@pytest.mark.parametrize(
+    ("words", "files", "found"),
+    [
+        ([], ["one"], [{NOBODY}, {NOBODY}]),
+        ([], ["80=one", "81=two"], [{NOBODY}, {OTHER}]),
+        (["81=*"], ["80=one"], [{NOBODY}, None]),
+        ([OTHER], ["80=one"], [{NOBODY, OTHER}, {OTHER}]),
+        ([OTHER], ["empty"], [{OTHER}, {OTHER}]),
+        ([], ["a=b"], [{OTHER}, {OTHER}]),
+    ],
+)
+def test_files_are_for_all_ports_or_for_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    files: list[str],
+    found: list[set[str] | None],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"one": NOBODY, "two": OTHER, "empty": "", "a=b": OTHER}.items():
+        Path(name).write_text(text)
+    lists = allowed(words, files, [80, 81])
+    assert [None if each is None else set(map(str, each.keys)) for each in lists] == found
+
+
+@pytest.mark.parametrize(
+    ("words", "files", "fault"),
+    [
+        ([], ["80=one"], "--allow-file names nobody for port 81"),
+        ([], ["one", "81=one"], "port 81 has two files"),
+        ([], ["82=one"], "nothing is at port 82"),
+        ([], ["empty"], "empty names no key"),
+        ([], ["absent"], "cannot read absent"),
+        ([], ["wrong"], "wrong, line 2: a public key is 66 hex digits"),
+        (["80=*"], ["one"], "everybody come, and --allow-file only some"),
+    ],
+)
+def test_a_file_that_would_let_in_others_than_it_says_is_an_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    files: list[str],
+    fault: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"one": NOBODY, "empty": "# none", "wrong": f"{NOBODY}\nx"}.items():
+        Path(name).write_text(text)
+    with pytest.raises(ConfigError, match=fault):
+        allowed(words, files, [80, 81])

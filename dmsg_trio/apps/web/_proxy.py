@@ -47,7 +47,7 @@ MAX_CONNECTIONS: Final = 2048  # of programs at once; more are reset
 FIRST_BYTE_TIME: Final = 120.0  # seconds; browsers connect before they know what for
 SOCKS_TIME: Final = 30.0  # seconds for the conversation before the connection
 
-_COMMANDS: Final = {Command.BIND: "BIND", Command.UDP_ASSOCIATE: "UDP"}
+_COMMANDS: Final[dict[int, str]] = {Command.BIND: "BIND", Command.UDP_ASSOCIATE: "UDP"}
 _SOCKS4_REFUSED: Final = bytes((0, 0x5B)) + bytes(6)
 _ABSOLUTE: Final = re.compile(r"(http|https|ws|wss|ftp|dmsg)://([^/?#]*)([^#]*)", re.IGNORECASE)
 _TO_A_KEY: Final = re.compile(rb"(?:dmsg|http)://(0[23][0-9a-f]{64})(?=[:/?#]|$)")

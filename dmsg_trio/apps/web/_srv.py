@@ -21,10 +21,11 @@ import trio
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio.apps.access import AllowList, admission
 from dmsg_trio.client import Client, DmsgStream
 
 from ._book import Book
-from ._conversation import Action, converse
+from ._conversation import Action, Route, converse
 from ._draining import Draining
 from ._errors import WebError
 from ._exchange import Onward
@@ -50,11 +51,14 @@ logger = logging.getLogger("dmsg_trio.web")
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """A local port, the dmsg port where it is, and who may come; None is everybody."""
+    """A local port, the dmsg port where it is, and who may come; None is everybody.
+
+    Who comes off an `AllowList` is cut off.
+    """
 
     local_port: int
     port: int
-    allow: Collection[PublicKey] | None = None
+    allow: AllowList | Collection[PublicKey] | None = None
     raw: bool = False
     keep_host: bool = False
 
@@ -84,6 +88,7 @@ async def serve_exposed(
 class _Port:
     def __init__(self, exposed: Exposed, book: Book, draining: Draining) -> None:
         self._exposed = exposed
+        self._allow = admission(exposed.allow)
         self._book = book
         self._draining = draining
         self._connections: Counter[PublicKey] = Counter()
@@ -115,16 +120,23 @@ class _Port:
 
     async def _serve(self, stream: DmsgStream) -> None:
         pk = stream.remote.pk
-        may_come = self._may_come(pk)
-        if not self._exposed.raw:
-            route = partial(self._route, pk) if may_come else _refuse
-            await converse(
-                Near(stream), route, pool=self.pool, book=self._book, draining=self._draining
-            )
-        elif may_come:
-            await self._carry(stream)
-        else:
+        if pk in self._allow:
+            with self._allow.while_allowed(pk):
+                if self._exposed.raw:
+                    await self._carry(stream)
+                else:
+                    await self._converse(stream, partial(self._route, pk))
+            return
+        self._note_refused(pk)
+        if self._exposed.raw:
             stream.reset()
+        else:
+            await self._converse(stream, _refuse)
+
+    async def _converse(self, stream: DmsgStream, route: Route) -> None:
+        await converse(
+            Near(stream), route, pool=self.pool, book=self._book, draining=self._draining
+        )
 
     async def _carry(self, stream: DmsgStream) -> None:
         with self._book.line("TCP", self._host.decode(), str(stream.remote.pk)) as carried:
@@ -136,15 +148,12 @@ class _Port:
                     reset_when_closed(local)
                     raise
 
-    def _may_come(self, pk: PublicKey) -> bool:
-        if self._exposed.allow is None or pk in self._exposed.allow:
-            return True
+    def _note_refused(self, pk: PublicKey) -> None:
         if pk not in self._refused and len(self._refused) < MAX_CONNECTIONS:
             self._refused.add(pk)
             logger.warning(
                 "refused %s, which is not on the list of port %d", pk, self._exposed.port
             )
-        return False
 
     async def _open(self) -> trio.SocketStream:
         try:

@@ -13,6 +13,7 @@ import trio.testing
 from dmsg_trio._address import Address
 from dmsg_trio._errors import UnreachableError
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio.apps.access import AllowList
 from dmsg_trio.apps.web import Exposed, Forward, _draining, _srv, serve_exposed, serve_forwards
 from dmsg_trio.client import DmsgStream
 from tests.apps.web.parties import Scene, all_of, receive_exactly, receive_until, scene
@@ -190,6 +191,21 @@ async def test_who_is_not_on_the_list_gets_401_as_with_the_reference() -> None:
         assert (await ask(here, plain("/"))).endswith(b"ok")
     async with exposed(allow=set(), raw=True) as (here, local):
         assert await ask(here, b"x") == b"<reset>"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_who_is_taken_off_the_list_is_cut_off(*, raw: bool) -> None:
+    allow = AllowList()
+    async with exposed(allow=allow, raw=raw) as (here, local):
+        allow.give([here.client.pk])
+        local.answer, local.rest = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", b"!"
+        async with await here.client.open_stream(here.server.pk, 90) as asking:
+            await asking.send_all(plain("/"))
+            await receive_until(asking, b"ok")
+            allow.take_back([here.client.pk])
+            assert await all_of(asking) == b"<reset>"
+        answer = await ask(here, plain("/"))
+        assert answer == b"<reset>" if raw else answer.startswith(b"HTTP/1.1 401 ")
 
 
 async def test_bytes_go_both_ways_and_each_way_ends_by_itself() -> None:
