@@ -23,12 +23,13 @@ from dmsg_trio._wire.frames import (
 from dmsg_trio._wire.hybrid import TransportKeys
 from dmsg_trio._wire.yamux import Buffer
 
-from .blocks import give_back, scratch
+from .blocks import BLOCK, give_back, scratch
 from .conflict import ConflictDetector
 from .mux_stream import FRAMES_IN_A_ROW, NOTHING, MuxStream, check_max_bytes
 from .resettable import ResettableStream
 
-RECEIVE_BATCH: Final = 256 * 1024  # sealed bytes that one receive_some opens at the most
+RECEIVE_BATCH: Final = 256 * 1024  # sealed bytes after which one receive_some takes no more
+RECEIVE_SIZE: Final = RECEIVE_BATCH + BLOCK + MAX_FRAME_SIZE  # what it can bring at the most
 
 
 class DmsgStream(ResettableStream):
@@ -95,26 +96,51 @@ class DmsgStream(ResettableStream):
         if max_bytes is not None:
             check_max_bytes(max_bytes)
         with self._receive_conflict:
-            if self._plaintext or self._mux.is_ready:
-                await trio.lowlevel.checkpoint()  # where there is nothing yet, waiting is one
+            await self._checkpoint_if_ready()
             self._mux.check_receivable()
             if self._plaintext:
                 return self._take(max_bytes)
-            while True:
-                plaintext = self._open_untrusted(await self._receive_batch())
-                if plaintext is None:
-                    return b""
+            while pieces := await self._receive_batch():
+                plaintext = self._open_untrusted(pieces)
                 if not plaintext:
                     continue
                 if max_bytes is None or len(plaintext) <= max_bytes:
                     return plaintext
                 self._plaintext = memoryview(plaintext)
                 return self._take(max_bytes)
+            return b""
+
+    async def receive_into(self, buffer: bytearray | memoryview) -> int:
+        """Wait for bytes from the peer, put them into ``buffer``, and say how many; 0 is its end.
+
+        With a buffer of `RECEIVE_SIZE` bytes, used again and again, this is the fastest way to read.
+        """
+        target = memoryview(buffer).cast("B")
+        if not target:
+            raise ValueError("a buffer of no bytes: nothing could be told from the end")
+        with self._receive_conflict:
+            await self._checkpoint_if_ready()
+            self._mux.check_receivable()
+            while not self._plaintext:
+                pieces = await self._receive_batch()
+                if not pieces:
+                    return 0
+                if len(target) < self._opener.room_for(*pieces):
+                    self._plaintext = memoryview(self._open_untrusted(pieces))
+                elif size := self._open_untrusted_into(target, pieces):
+                    return size
+            taken = self._take(len(target))
+            target[: len(taken)] = taken
+            return len(taken)
 
     @property
     def is_ready(self) -> bool:
         """Whether `receive_some` would not wait: bytes, the end, or an error are there."""
         return bool(self._plaintext) or self._mux.is_ready
+
+    async def _checkpoint_if_ready(self) -> None:
+        if self.is_ready:
+            await trio.lowlevel.checkpoint()  # where there is nothing yet, waiting is one
 
     async def _receive_batch(self) -> list[memoryview]:
         """Wait for one piece, and take all that lie behind it, up to a limit; empty at the end."""
@@ -125,23 +151,30 @@ class DmsgStream(ResettableStream):
             pieces.append(piece)
             size += len(piece)
             piece = self._mux.take_piece() if size < RECEIVE_BATCH else NOTHING
+        if not pieces and self._opener.partial:
+            raise trio.BrokenResourceError("the stream ended within a frame")
         return pieces
 
-    def _open_untrusted(self, pieces: list[memoryview]) -> bytes | bytearray | None:
-        """Open what arrived; None is the end of the stream."""
-        if not pieces:
-            if self._opener.partial:
-                raise trio.BrokenResourceError("the stream ended within a frame")
-            return None
+    def _open_untrusted(self, pieces: list[memoryview]) -> bytes | bytearray:
         try:
             opened = self._opener.open_untrusted(*pieces)
         except RemoteProtocolError as error:
-            reason = f"what arrived is not what was sent: {error}"
-            self._mux.fail(reason)
-            raise trio.BrokenResourceError(reason) from error
-        for piece in pieces:
-            give_back(piece)
+            raise self._tampered(error) from error
+        _give_all_back(pieces)
         return opened
+
+    def _open_untrusted_into(self, target: memoryview, pieces: list[memoryview]) -> int:
+        try:
+            size = self._opener.open_untrusted_into(target, *pieces)
+        except RemoteProtocolError as error:
+            raise self._tampered(error) from error
+        _give_all_back(pieces)
+        return size
+
+    def _tampered(self, error: RemoteProtocolError) -> trio.BrokenResourceError:
+        reason = f"what arrived is not what was sent: {error}"
+        self._mux.fail(reason)
+        return trio.BrokenResourceError(reason)
 
     def _take(self, max_bytes: int | None) -> bytes:
         size = len(self._plaintext) if max_bytes is None else max_bytes
@@ -162,6 +195,11 @@ class DmsgStream(ResettableStream):
 
     def __repr__(self) -> str:
         return f"<DmsgStream {self.local} - {self.remote} through {self.server_pk.short}>"
+
+
+def _give_all_back(pieces: list[memoryview]) -> None:
+    for piece in pieces:
+        give_back(piece)
 
 
 def _plaintext_in(room: int) -> int:

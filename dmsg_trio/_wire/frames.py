@@ -30,6 +30,7 @@ PING_MARKER: Final = b"\0\0"  # a session object of no bytes: the other side sen
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+_REFUSED_BEFORE: Final = "a frame was refused before, nothing can follow it"
 _HEADER: Final = struct.Struct(">HQ")  # prefix and counter
 _HEADER_SIZE: Final = _HEADER.size
 
@@ -168,18 +169,30 @@ class FrameOpener:
     def open_untrusted(self, *pieces: Buffer) -> bytes | bytearray:
         """Decrypt all frames that are complete by ``pieces``; they may carry nothing at all."""
         if self._broken:
-            raise LocalProtocolError("a frame was refused before, nothing can follow it")
+            raise LocalProtocolError(_REFUSED_BEFORE)
         if len(pieces) == 1 and not self._partial and self._is_next_frame(view := pieces[0]):
             return self._open_frame(view)  # whoever says little and waits sends it like this
-        # Decrypting right into the result saves a copy of every byte; a frame is longer than what it
-        # carries, so there is always room.
-        opened = bytearray(len(self._partial) + sum(map(len, pieces)))
-        size = 0
+        opened = bytearray(self.room_for(*pieces))
         with memoryview(opened) as target:
-            for piece in pieces:
-                size += self._open_piece(memoryview(piece), target[size:])
+            size = self.open_untrusted_into(target, *pieces)
         del opened[size:]
         return opened
+
+    def room_for(self, *pieces: Buffer) -> int:
+        """How many bytes `open_untrusted_into` may need; a frame is longer than what it carries."""
+        return len(self._partial) + sum(map(len, pieces))
+
+    def open_untrusted_into(self, target: memoryview, *pieces: Buffer) -> int:
+        """Do as `open_untrusted` does, to the beginning of ``target``; say how many bytes came out.
+
+        There must be `room_for` the pieces.
+        """
+        if self._broken:
+            raise LocalProtocolError(_REFUSED_BEFORE)
+        size = 0
+        for piece in pieces:
+            size += self._open_piece(memoryview(piece), target[size:])
+        return size
 
     def _is_next_frame(self, data: Buffer) -> bool:
         """Whether ``data`` is one whole frame, and the one that is due."""

@@ -6,11 +6,11 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import httpx
 import trio
@@ -45,9 +45,7 @@ class Run:
     showing: ShowingOptions
     network: NetworkOptions
     secret_key: SecretKey | None
-    dump_header: str = ""
     at_once: int = 1
-    format: str = ""
     screen: Screen = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,28 +56,25 @@ class Run:
         order = self.transfers[0].order
         within = min(order.connect_timeout or 30, order.max_time or float("inf"))
         try:
-            with self._head_writer() as write_head:
-                async with on_network(
-                    self.secret_key,
-                    self.network.discovery,
-                    sessions=self.network.sessions,
-                    within=within,
-                    say=self.screen.note,
-                ) as client:
-                    async with DmsgTransport(client) as transport:
-                        return await self.transfer(transport, write_head)
+            async with on_network(
+                self.secret_key,
+                self.network.discovery,
+                sessions=self.network.sessions,
+                within=within,
+                say=self.screen.note,
+            ) as client:
+                async with DmsgTransport(client) as transport:
+                    return await self.transfer(transport)
         except TransferError as error:
             self.screen.error(error)
             return error.code
 
-    async def transfer(
-        self, transport: httpx.AsyncBaseTransport, write_head: Callable[[bytes], None] | None
-    ) -> int:
+    async def transfer(self, transport: httpx.AsyncBaseTransport) -> int:
         """Transfer everything over ``transport``."""
         codes: list[int] = []
         meter = Meter(self.screen, is_plain=self.showing.progress_bar)
         limiter = trio.CapacityLimiter(self.at_once)
-        with open_output() as output, meter.shown():
+        with open_output() as output, meter.shown(), HeadFiles() as heads:
             stdout = Stdout(output.write)
 
             async def one(number: int, planned: Planned) -> None:
@@ -88,13 +83,15 @@ class Run:
                         transport,
                         planned,
                         stdout,
-                        write_head,
+                        heads.writer(planned.dump_header),
                         meter if self._has_meter(planned) else None,
                     )
                 if report.error is not None:
                     self.screen.error(report.error)
                     codes.append(report.error.code)
-                for fd, text in written_out(self.format, report, number):
+                elif planned.etag_save:
+                    _save_etag(report, planned.etag_save)
+                for fd, text in written_out(planned.write_out, report, number):
                     if fd == STDERR:
                         print(text, end="", file=sys.stderr)
                     elif text:
@@ -103,10 +100,18 @@ class Run:
             if self.at_once == 1:
                 for number, planned in enumerate(self.transfers):
                     await one(number, planned)
+                    if codes and planned.fails_early:
+                        break
             else:
                 async with trio.open_nursery() as nursery:
+
+                    async def one_of_many(number: int, planned: Planned) -> None:
+                        await one(number, planned)
+                        if codes and planned.fails_early:
+                            nursery.cancel_scope.cancel()
+
                     for number, planned in enumerate(self.transfers):
-                        nursery.start_soon(one, number, planned)
+                        nursery.start_soon(one_of_many, number, planned)
         return codes[-1] if codes else ExitCode.DONE
 
     async def _one(
@@ -135,28 +140,42 @@ class Run:
             return False
         return planned.file is not None or not os.isatty(STDOUT)
 
-    @contextmanager
-    def _head_writer(self) -> Iterator[Callable[[bytes], None] | None]:
-        """Give what -D wants the heads of all answers written by."""
-        path = self.dump_header
+
+class HeadFiles(ExitStack):
+    """What -D names: the heads of all answers go there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: dict[str, BinaryIO] = {}
+
+    def writer(self, path: str) -> Callable[[bytes], None] | None:
+        """Give what writes a head; the file is made anew by the first that asks for it."""
         if not path:
-            yield None
-            return
-        try:
-            file = sys.stdout.buffer if path == STANDARD else Path(path).open("wb")  # noqa: SIM115
-        except OSError as error:
-            reason = f"writing {path}: {error.strerror}"
-            raise TransferError(ExitCode.WRITE_ERROR, reason) from None
+            return None
+        file = self._files.get(path) or self._open(path)
+        self._files[path] = file
 
         def write(head: bytes) -> None:
             file.write(head)
             file.flush()
 
+        return write
+
+    def _open(self, path: str) -> BinaryIO:
+        if path == STANDARD:
+            return sys.stdout.buffer
         try:
-            yield write
-        finally:
-            if path != STANDARD:
-                file.close()
+            return self.enter_context(Path(path).open("wb"))
+        except OSError as error:
+            reason = f"writing {path}: {error.strerror}"
+            raise TransferError(ExitCode.WRITE_ERROR, reason) from None
+
+
+def _save_etag(report: Report, path: str) -> None:
+    tag = report.response.headers.get("etag", "") if report.response else ""
+    if tag:
+        with Path(path).open("w") as file:
+            file.write(f"{tag}\n")
 
 
 class Stdout:
@@ -172,7 +191,7 @@ class Stdout:
         """Give a way to write; ``looks`` spares a terminal what is no text."""
         has_looked = not (looks and self._is_terminal)
 
-        async def write(data: bytes) -> None:
+        async def write(data: bytes | memoryview) -> None:
             nonlocal has_looked
             if not has_looked and not is_text(data):
                 reason = "this is no text, which may mess up the terminal: use -o FILE, or -o -"
@@ -182,7 +201,7 @@ class Stdout:
 
         return write
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Write all of it."""
         try:
             await self._write(data)
@@ -191,7 +210,7 @@ class Stdout:
             raise TransferError(ExitCode.WRITE_ERROR, reason) from None
 
 
-def is_text(data: bytes) -> bool:
+def is_text(data: bytes | memoryview) -> bool:
     """Tell what a terminal can show from what may mess it up."""
     return _NO_TEXT.search(data) is None
 
@@ -201,7 +220,7 @@ def mode_is_null(mode: int) -> bool:
     return stat.S_ISCHR(mode) and not os.isatty(STDOUT)
 
 
-async def _write_at_once(data: bytes) -> None:
+async def _write_at_once(data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(STDOUT, rest) :]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import httpcore
@@ -72,13 +73,14 @@ class DmsgBackend(httpcore.AsyncNetworkBackend):
         except trio.TooSlowError:
             raise DmsgConnectTimeout(_late(address, limit)) from None
         except RefusedError as error:
-            message = f"cannot connect to {address}: it refused: {error}"
-            raise DmsgConnectError(message, error) from error
+            raise DmsgConnectError(f"cannot connect: {error}", error) from error
         except UnreachableError as error:
             # A dial keeps a bit of its time to say what it tried.
             if trio.current_time() - began >= _ALMOST * limit:
                 raise DmsgConnectTimeout(f"{_late(address, limit)}: {error}", error) from error
-            raise DmsgConnectError(f"cannot connect to {address}: {error}", error) from error
+            said = str(error)
+            whom = "" if said.startswith(str(address)) else f" to {address}"
+            raise DmsgConnectError(f"cannot connect{whom}: {said}", error) from error
         except DiscoveryError as error:
             message = f"cannot look up {address} at the discovery: {error}"
             raise DmsgConnectError(message, error) from error
@@ -114,13 +116,27 @@ class NetworkStream(httpcore.AsyncNetworkStream):
         if self._unread:
             taken, self._unread = self._unread[:max_bytes], self._unread[max_bytes:]
             return taken
-        limit = math.inf if timeout is None else timeout
         most = None if max_bytes >= WHATEVER_IS_THERE else max_bytes
+        with self._reading(timeout):
+            return bytes(await self._stream.receive_some(most))
+
+    async def read_into(self, buffer: memoryview, limit: float | None) -> int:
+        """Wait for bytes up to ``limit`` seconds, put them into ``buffer``, and say how many."""
+        if self._unread:
+            data = await self.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        with self._reading(limit):
+            return await self._stream.receive_into(buffer)
+
+    @contextmanager
+    def _reading(self, limit: float | None) -> Iterator[None]:
+        seconds = math.inf if limit is None else limit
         try:
-            with trio.fail_after(limit):
-                return bytes(await self._stream.receive_some(most))
+            with trio.fail_after(seconds):
+                yield
         except trio.TooSlowError:
-            raise httpcore.ReadTimeout(f"nothing came from {self.way} for {limit:g} s") from None
+            raise httpcore.ReadTimeout(f"nothing came from {self.way} for {seconds:g} s") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore.ReadError(f"reading from {self.way}: {error}") from error
 

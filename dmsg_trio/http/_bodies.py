@@ -1,15 +1,18 @@
 """The bodies that an answer can have, without I/O: what came goes in, what of it is the body comes out.
 
 h11 reads chunks. Bodies of a known length, and those that go on to the end of the stream, do not
-pass through it: each piece is given on as it came, the same object.
+pass through it: each piece is given on as it came, the same object, in memory that is not ours.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol, cast
 
 import h11
 
+SHORT: Final = 64 * 1024  # bytes
+
+Piece = bytes | memoryview
 Head = h11.Response | h11.InformationalResponse
 
 
@@ -19,11 +22,16 @@ class Body(Protocol):
     is_complete: bool  # nothing more is to come
     has_surplus: bool  # the stream is good for nothing more, whatever is to come
 
-    def take(self) -> bytes:
+    @property
+    def may_be_long(self) -> bool:
+        """Whether more is to come than a single read is likely to bring."""
+        ...
+
+    def take(self) -> Piece:
         """Give what is there of the body; empty is nothing, for now or for ever."""
         ...
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: Piece) -> None:
         """Take what came, when nothing is there; empty is the end of the stream."""
         ...
 
@@ -49,17 +57,21 @@ class Sized:
     def __init__(self, length: int, data: bytes = b"") -> None:
         self._length = length
         self._missing = length
-        self._piece = b""
+        self._piece: Piece = b""
         self.is_complete = not length
         self.has_surplus = False
         if data:
             self.receive(data)
 
-    def take(self) -> bytes:
+    @property
+    def may_be_long(self) -> bool:
+        return self._missing > SHORT
+
+    def take(self) -> Piece:
         piece, self._piece = self._piece, b""
         return piece
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: Piece) -> None:
         if not data:
             raise h11.RemoteProtocolError(
                 "closed without sending complete message body"
@@ -75,22 +87,25 @@ class Endless:
     """All that comes before the end of the stream."""
 
     has_surplus = True
+    may_be_long = True
 
     def __init__(self, data: bytes) -> None:
-        self._piece = data
+        self._piece: Piece = data
         self.is_complete = False
 
-    def take(self) -> bytes:
+    def take(self) -> Piece:
         piece, self._piece = self._piece, b""
         return piece
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: Piece) -> None:
         self._piece = data
         self.is_complete = not data
 
 
 class Chunked:
     """Chunks; trailers behind them are read and dropped."""
+
+    may_be_long = True
 
     def __init__(self, http: h11.Connection, *, has_surplus: bool) -> None:
         self._http = http
@@ -106,5 +121,5 @@ class Chunked:
             self.has_surplus |= bool(self._http.trailing_data[0])
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
-    def receive(self, data: bytes) -> None:
-        self._http.receive_data(data)
+    def receive(self, data: Piece) -> None:
+        self._http.receive_data(cast(bytes, data))  # it copies whatever has bytes

@@ -6,12 +6,13 @@ import math
 from collections.abc import AsyncIterator
 from enum import Enum, auto
 from functools import partial
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import httpcore
 import trio
 
 from ._backend import DmsgBackend, NetworkStream
+from ._bodies import Piece
 from ._exchange import Exchange
 from ._steps import Tell, limit_of, tell_of, traced
 
@@ -87,7 +88,8 @@ class Connection(httpcore.AsyncConnectionInterface):
         return httpcore.Response(
             head.status_code,
             headers=head.headers.raw_items(),
-            content=_Answer(self, exchange, tell_of(request)),
+            # Views where an answer is long; the transport knows for whom they are to be copied.
+            content=cast("AsyncIterator[bytes]", _Answer(self, exchange, tell_of(request))),
             extensions={
                 "http_version": b"HTTP/" + head.http_version,
                 "reason_phrase": head.reason,
@@ -155,7 +157,7 @@ class Connection(httpcore.AsyncConnectionInterface):
         return f"<Connection {self.info()}>"
 
 
-class _Answer(AsyncIterator[bytes]):
+class _Answer(AsyncIterator[Piece]):
     """The body of an answer, as it comes; its connection is free when this is closed."""
 
     def __init__(self, connection: Connection, exchange: Exchange, tell: Tell) -> None:
@@ -168,7 +170,7 @@ class _Answer(AsyncIterator[bytes]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Piece:
         if not self._has_begun:
             self._has_begun = True
             await self._tell(f"{BODY}.started", {})

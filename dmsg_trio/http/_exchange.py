@@ -15,15 +15,15 @@ import httpcore
 import trio
 
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.stream import RECEIVE_SIZE
 
 from ._backend import NetworkStream
-from ._bodies import Body, Head, Sized, body_of
+from ._bodies import Body, Head, Piece, Sized, body_of
 from ._steps import limit_of, tell_of, traced
 
 MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, and of a chunk's
 MAX_INTERIM: Final = 32  # heads that say that the answer is still to come
 EXPECT_TIME: Final = 1.0  # seconds that a body waits for the "go on" that its head has asked for
-RECEIVE_SIZE: Final = 256 * 1024
 OF_BODIES: Final = (b"content-length", b"transfer-encoding")  # what announces one in a request
 
 
@@ -35,6 +35,7 @@ class Exchange:
         self._request = request
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._body: Body = Sized(0)
+        self._memory: memoryview | None = None  # for a long body
         self._interim = 0
         self._head: Head | None = None
         self._fault: httpcore.ReadError | httpcore.RemoteProtocolError | None = None
@@ -150,13 +151,22 @@ class Exchange:
 
     # ---- the body of the answer ----
 
-    async def next_piece(self) -> bytes:
-        """Wait for more of the body; empty is its end."""
+    async def next_piece(self) -> Piece:
+        """Wait for more of the body; empty is its end. A view is good until the next call."""
         limit = limit_of(self._request, "read")
         with _errors_of_httpcore(self._stream.way):
             while not (piece := self._body.take()) and not self._body.is_complete:
-                self._body.receive(await self._stream.read(RECEIVE_SIZE, limit))
+                self._body.receive(await self._read(limit))
         return piece
+
+    async def _read(self, limit: float | None) -> Piece:
+        if not self._body.may_be_long:
+            return await self._stream.read(RECEIVE_SIZE, limit)
+        # Fresh memory for each piece of a large file takes longer than to read it.
+        if self._memory is None:
+            self._memory = memoryview(bytearray(RECEIVE_SIZE))
+        size = await self._stream.read_into(self._memory, limit)
+        return self._memory[:size]
 
 
 def is_switch(request: httpcore.Request, head: Head) -> bool:

@@ -24,6 +24,7 @@ from ._connection import REPEATABLE, ConnectionPool
 from ._exchange import Parts
 from ._urls import NO_HOSTS, address_of
 
+VIEWS: Final = "dmsg.views"
 MAX_CONNECTIONS: Final = 100  # at once; more requests wait
 KEEPALIVE_EXPIRY: Final = 15.0  # seconds that an idle connection is kept; servers often keep 30
 
@@ -57,6 +58,9 @@ class DmsgTransport(httpx.AsyncBaseTransport):
     ``hosts`` has other names for addresses, as in ``dmsg://home/``. The port is 80 if there is none.
     At most ``max_connections`` are open at once (None: no limit), and an idle one is kept for
     ``keepalive_expiry`` seconds (None: until the server ends it; 0: not at all).
+
+    A request with ``extensions={"dmsg.views": True}`` gets the raw pieces of a long answer without a
+    copy: each may be a `memoryview` that is good until the next one is asked for.
     """
 
     def __init__(
@@ -132,6 +136,7 @@ class _Body(httpx.AsyncByteStream):
     def __init__(self, request: httpx.Request, response: httpcore.Response) -> None:
         self._request = request
         self._response = response
+        self._gives_views = bool(request.extensions.get(VIEWS))
         # Of the generators that httpcore has for this, the one that does not hide another one.
         self._parts = Parts(cast("AsyncIterable[bytes]", response.stream).__aiter__())
 
@@ -140,7 +145,8 @@ class _Body(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         with _errors_of_httpx(self._request):
-            return await self._parts.__anext__()
+            piece = await self._parts.__anext__()
+        return piece if self._gives_views else bytes(piece)
 
     async def aclose(self) -> None:
         with _errors_of_httpx(self._request):

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import httpcore
 import httpx
@@ -117,6 +118,19 @@ async def test_pieces_are_bytes_and_as_large_as_they_came() -> None:
     assert b"".join(pieces) == LARGE
     assert {type(piece) for piece in pieces} == {bytes}
     assert len(LARGE) / len(pieces) > 32 * 1024
+
+
+async def test_long_pieces_come_without_a_copy_for_who_asks_for_views() -> None:
+    async with answering(LINE + b"Content-Length: %d\r\n\r\n" % len(LARGE), LARGE) as server:
+        received, kinds = b"", set[type]()
+        async with server.http.stream("GET", server.url, extensions={"dmsg.views": True}) as answer:
+            async for piece in cast(httpx.AsyncByteStream, answer.stream):
+                received += piece
+                kinds.add(type(piece))
+        assert received == LARGE
+        assert memoryview in kinds
+        assert (await server.get()).content == LARGE
+        assert server.streams == 1
 
 
 async def test_a_body_without_a_length_goes_on_to_the_end_of_the_stream() -> None:

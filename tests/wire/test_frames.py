@@ -152,6 +152,19 @@ def test_pieces_do_not_matter(sizes: list[int], at: list[int]) -> None:
     assert opener.partial == 0
 
 
+@given(st.lists(st.integers(0, 2 * MAX_PLAINTEXT), max_size=5), places)
+def test_frames_are_opened_to_memory_of_the_caller_as_they_are_to_fresh(
+    sizes: list[int], at: list[int]
+) -> None:
+    sealer, opener, opened = FrameSealer(KEY), FrameOpener(KEY), b""
+    texts = [bytes([i]) * size for i, size in enumerate(sizes)]
+    for piece in cut(b"".join(sealer.seal(text) for text in texts), at):
+        memory = memoryview(bytearray(opener.room_for(piece)))
+        size = opener.open_untrusted_into(memory, piece)
+        opened += memory[:size]
+    assert opened == b"".join(texts)
+
+
 def test_bytes_that_come_one_by_one_are_kept_until_the_frame_is_whole() -> None:
     data = wire((1, b"first"), (2, b""), (3, b"third"))
     opener, opened = FrameOpener(KEY), []
@@ -221,6 +234,14 @@ def test_the_first_and_the_last_counter_are_never_accepted(counter: int) -> None
 def test_a_length_that_no_frame_has_is_refused_with_the_header(length: int) -> None:
     with pytest.raises(RemoteProtocolError, match=f"a frame of {length} bytes"):
         FrameOpener(KEY).open_untrusted(length.to_bytes(2) + (1).to_bytes(8))
+
+
+def test_after_a_refused_frame_nothing_is_opened_to_memory_of_the_caller() -> None:
+    opener, memory = FrameOpener(KEY), memoryview(bytearray(MAX_FRAME_SIZE))
+    with pytest.raises(RemoteProtocolError, match="frame 2 after frame 0"):
+        opener.open_untrusted_into(memory, wire((2, b"text")))
+    with pytest.raises(LocalProtocolError):
+        opener.open_untrusted_into(memory, wire((1, b"text")))
 
 
 def test_after_a_refused_frame_nothing_is_opened_any_more() -> None:

@@ -15,7 +15,7 @@ from ._asking import Asking
 from ._codes import PASSING_STATUS, ExitCode, TransferError, place
 from ._orders import OnError, Order, Watcher
 from ._receivers import FileReceiver, Receiver
-from ._unpacking import is_packed, raw_pieces, unpacked
+from ._unpacking import Piece, is_packed, raw_pieces, unpacked
 from ._versions import length_of
 
 REMEMBER_EVERY: Final = 1.0  # seconds between two notes about parts that grow at several ends
@@ -69,7 +69,7 @@ class Intake:
         unpacks = order.decodes and is_packed(response)
         start, arrived = at, 0
 
-        async def counted() -> AsyncGenerator[bytes]:
+        async def counted() -> AsyncGenerator[Piece]:
             nonlocal arrived
             async with aclosing(raw):
                 async for data in raw:

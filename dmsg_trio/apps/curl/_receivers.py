@@ -15,9 +15,10 @@ import trio
 from ._codes import ExitCode, TransferError
 from ._names import harmless_name, name_in_header, name_in_url
 from ._parts import Note, PartFile, Span, gaps, joined, saying
+from ._unpacking import Piece
 from ._versions import Version, moment
 
-Write = Callable[[bytes], Awaitable[None]]
+Write = Callable[[Piece], Awaitable[None]]
 
 
 class Receiver(Protocol):
@@ -30,7 +31,7 @@ class Receiver(Protocol):
         """Begin anew, with this version."""
         ...
 
-    async def write(self, data: bytes, at: int) -> None:
+    async def write(self, data: Piece, at: int) -> None:
         """Take bytes and their place."""
         ...
 
@@ -58,7 +59,7 @@ class StreamReceiver:
             raise TransferError(ExitCode.PARTIAL, reason, may_pass=False)
         self.version = version
 
-    async def write(self, data: bytes, at: int) -> None:
+    async def write(self, data: Piece, at: int) -> None:
         """Write what comes next."""
         await self._write(data)
         self.have = [(self.have[0][0] if self.have else at, at + len(data))]
@@ -74,18 +75,14 @@ class StreamReceiver:
 class FileReceiver:
     """The file of a target that is made when it is complete."""
 
-    def __init__(self, part: PartFile, *, keeps_time: bool = False) -> None:
+    def __init__(self, part: PartFile, *, name: str = "", keeps_time: bool = False) -> None:
         self.part = part
+        self.name = name or str(part.target)  # as it was said
         self.version = Version()
         self.have: list[Span] = []
         self._keeps_time = keeps_time
         self._url = ""
         self.is_scattered = False  # its size does not say what is there
-
-    @property
-    def name(self) -> str:
-        """What the file is to be called."""
-        return str(self.part.target)
 
     def recall(self, url: httpx.URL) -> bool:
         """Go on with what another run has left, if that can be done safely."""
@@ -126,7 +123,7 @@ class FileReceiver:
             in_order = self.have in ([], [(0, self.part.size)]) and not self.is_scattered
             self.part.remember(Note(self._url, self.version, None if in_order else self.have))
 
-    async def write(self, data: bytes, at: int) -> None:
+    async def write(self, data: Piece, at: int) -> None:
         """Write to the page cache, which takes less time than a thread to do it in."""
         self.part.write(data, at)
         stop = at + len(data)
@@ -199,9 +196,11 @@ class ToFile:
                 raise TransferError(ExitCode.WRITE_ERROR, f"{path} is a folder")
             if path.exists() and not path.is_file():
                 return SpecialFile(path)
-        receiver = FileReceiver(
-            PartFile(path, create_folders=self.create_folders), keeps_time=self.keeps_time
-        )
+        if self.from_byte and not path.exists():
+            reason = f"{path} is not there to go on with; -r {self.from_byte}- has the rest alone"
+            raise TransferError(ExitCode.RANGE_ERROR, reason)
+        part = PartFile(path, create_folders=self.create_folders)
+        receiver = FileReceiver(part, name=str(path), keeps_time=self.keeps_time)
         if self.from_byte:
             receiver.take_from_target(self.from_byte)
         elif self.goes_on:
@@ -218,7 +217,7 @@ class SpecialFile(StreamReceiver):
         self._path = path
         self._fd = -1
 
-    async def _write_to_it(self, data: bytes) -> None:
+    async def _write_to_it(self, data: Piece) -> None:
         with saying(f"writing {self._path}"):
             if self._fd < 0:
                 self._fd = await trio.to_thread.run_sync(

@@ -16,10 +16,13 @@ ANY_HEADER: Final = 32 + zlib.MAX_WBITS  # that of gzip or of zlib
 PACKED: Final = ("gzip", "x-gzip", "deflate")
 
 
-def raw_pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """Give the body as it was sent; close what is given, also before its end."""
+Piece = bytes | memoryview
+
+
+def raw_pieces(response: httpx.Response) -> AsyncGenerator[Piece]:
+    """Give the body as it was sent, each piece good until the next; close it, also before its end."""
     stream = cast(httpx.AsyncByteStream, response.stream)
-    return cast("AsyncGenerator[bytes]", stream.__aiter__())
+    return cast("AsyncGenerator[Piece]", stream.__aiter__())
 
 
 def is_packed(response: httpx.Response) -> bool:
@@ -27,7 +30,7 @@ def is_packed(response: httpx.Response) -> bool:
     return response.headers.get("content-encoding", "").strip().lower() in PACKED
 
 
-async def unpacked(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def unpacked(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[bytes]:
     """Unpack gzip or deflate; `TransferError` for anything else, and for a part of it."""
     unpacker = zlib.decompressobj(ANY_HEADER)
     has_begun = False
@@ -48,7 +51,7 @@ async def unpacked(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         raise TransferError(ExitCode.BAD_ENCODING, "unpacking: it ends too early")
 
 
-def _steps(unpacker: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+def _steps(unpacker: zlib._Decompress, data: Piece) -> Iterator[bytes]:
     while data:
         yield unpacker.decompress(data, PIECE)
         data = unpacker.unconsumed_tail
