@@ -46,7 +46,7 @@ async def converse(
         await near.close(linger=near.awaits_body or not drained.has_begun)
     except (ClientGoneError, trio.BrokenResourceError, trio.ClosedResourceError):
         near.reset()
-    except trio.Cancelled:
+    except BaseException:
         near.reset()  # or an answer whose end nobody announced would look whole
         raise
 

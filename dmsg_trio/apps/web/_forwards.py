@@ -91,7 +91,7 @@ class _Port:
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 reset_when_closed(stream)
                 logger.debug("a connection broke: %s", error)
-            except trio.Cancelled:
+            except BaseException:
                 reset_when_closed(stream)  # or what it has so far might look whole
                 raise
             finally:

@@ -143,7 +143,7 @@ class _Port:
             async with await self._open() as local:
                 try:
                     await carry_both_ways(stream, local, carried=carried)
-                except trio.Cancelled:
+                except BaseException:
                     reset_when_closed(stream)  # or what either side has might look whole
                     reset_when_closed(local)
                     raise
