@@ -132,12 +132,16 @@ class UnreachableError(DmsgError):
         self.reason = reason or describe_code(code)
         self.attempts = tuple(attempts)
         lines = [self.reason]
-        lines += [f"  {each.tier}. through {each.server}: {each.reason}" for each in self.attempts]
+        failed = [each for each in self.attempts if each.reason]
+        lines += [f"  {each.tier}. through {each.server}: {each.reason}" for each in failed]
         super().__init__("\n".join(lines))
 
 
 class RefusedError(UnreachableError):
-    """The destination itself said no, and signed that; no other way leads to another answer."""
+    """The destination itself said no, and signed that; no other way leads to another answer.
+
+    The last of the ``attempts`` is the way that led there.
+    """
 
 
 class DiscoveryError(DmsgError):

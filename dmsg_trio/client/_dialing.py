@@ -175,18 +175,21 @@ class Dialer:
             tried |= {ways[0], (Tier.DELEGATED, server_pk)}
             began = trio.current_time()
             limit = min(LONGEST_ATTEMPT, max(0.0, until - began) / len(ways))
-            stream, reason = None, ""
+            stream, refusal, reason = None, None, ""
             try:
                 with trio.fail_after(limit):
                     stream = await self._try(remote, server_pk)
-            except RefusedError:
-                raise
+            except RefusedError as error:
+                refusal = error  # the way is not to blame
             except (UnreachableError, DiscoveryError) as error:
                 reason = str(error)
             except trio.TooSlowError:
                 reason = f"no answer within its share of the time, {limit:.1f} s"
             seconds = trio.current_time() - began
             attempts.append(Attempt(str(server_pk), reason, tier, seconds))
+            if refusal:
+                told = f"{refusal.reason}, through server {server_pk.short}"
+                raise RefusedError(refusal.code, told, attempts) from refusal
             if stream:
                 return stream
         return None

@@ -35,6 +35,10 @@ async def test_a_port_that_nobody_listens_on_is_refused_by_the_destination(
         with pytest.raises(RefusedError, match="nobody listens") as caught:
             await a.open_stream(b.pk, 80)
         assert caught.value.code == ErrorCode.NO_LISTENER
+        [attempt] = caught.value.attempts
+        [server] = network.servers
+        assert (attempt.server, attempt.reason) == (str(server.pk), "")
+        assert str(caught.value).endswith(f"(306), through server {server.pk.short}")
         assert refusals(network) == {"refused_by_destination": 1}
         await trio.sleep(1)
         assert is_clean(*connections(network, a, b))
