@@ -138,13 +138,19 @@ async def _run_network(port: int, servers: int, store: str, *, as_json: bool) ->
 
 async def _run_parties(url: str, servers: int, neighbours: Neighbours, *, as_json: bool) -> None:
     async with trio.open_nursery() as nursery:
-        relays: list[Relay] = [await nursery.start(_serve_relay, url) for _ in range(servers)]
+        relays, relaying = await nursery.start(_serve_relays, url, servers)
         # So that `dmsg status` can show their links without being told where to ask.
         neighbours.health = tuple(each.health for each in relays)
-        for each in relays:
-            await each.server.registration.done.wait()
-        pk = await nursery.start(_serve_client, url)
-        ready = Ready(url, relays, pk)
+        relaying.shield = True  # until the page has drained
+        try:
+            await _run_client(url, relays, as_json=as_json)
+        finally:
+            relaying.cancel()
+
+
+async def _run_client(url: str, relays: Sequence[Relay], *, as_json: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        ready = Ready(url, relays, await nursery.start(_serve_client, url))
         print(ready.as_json() if as_json else ready.as_text(), flush=True)
 
 
@@ -163,6 +169,20 @@ async def _serve_discovery(
             page = make_app(service, limits=None, health=health, neighbours=neighbours)
             await nursery.start(serve_discovery, service, page, listeners)
             task_status.started((f"http://{_place(listeners)}", scope))
+
+
+async def _serve_relays(
+    url: str,
+    count: int,
+    *,
+    task_status: trio.TaskStatus[tuple[Sequence[Relay], trio.CancelScope]],
+) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            relays: list[Relay] = [await nursery.start(_serve_relay, url) for _ in range(count)]
+            for each in relays:
+                await each.server.registration.done.wait()
+            task_status.started((relays, scope))
 
 
 async def _serve_relay(discovery_url: str, *, task_status: trio.TaskStatus[Relay]) -> None:

@@ -10,9 +10,10 @@ import httpx
 import pytest
 import trio
 
-from dmsg_trio import PublicKey
+from dmsg_trio import Address, PublicKey, open_client
 from dmsg_trio.cli._health import ask_all
 from dmsg_trio.discovery import HttpDiscovery
+from tests.apps.web.parties import all_of, receive_until
 from tests.cli.running import DMSG, PATIENCE, command, dmsg, environment, line_of, network
 
 STARTUP = 3  # seconds that a person waits gladly, on a machine that has nothing else to do
@@ -122,3 +123,15 @@ async def test_a_port_in_use_is_one_clear_line() -> None:
 async def test_entries_may_be_kept_in_a_file(tmp_path: Path) -> None:
     async with network("--store", f"sqlite:{tmp_path / 'entries'}"):
         assert (tmp_path / "entries").exists()
+
+
+async def test_who_looks_at_the_page_sees_it_end_and_not_break() -> None:
+    async with network() as up, open_client(discovery=up.ready.discovery) as client:
+        address = Address.parse(up.ready.http)
+        async with await client.open_stream(address.pk, address.port) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"It works" in await receive_until(stream, b"</p>\n")
+            up.process.terminate()
+            assert await all_of(stream) == b""
+        with trio.fail_after(PATIENCE):
+            assert await up.process.wait() == 0
