@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote_plus
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio.apps.curl import (
@@ -38,7 +38,7 @@ class Sending:
 
     body: Body | None = None
     content_type: str = ""
-    query: str = ""  # instead, with -G
+    query: str = ""  # in the URL; with -G all of it
 
 
 def sending(options: AskingOptions, given: Sequence[str]) -> Sending:
@@ -54,22 +54,26 @@ def sending(options: AskingOptions, given: Sequence[str]) -> Sending:
     fields = in_order(given, {"form": options.form or [], "form_string": options.form_string or []})
     if bool(data) + bool(fields) + bool(options.upload_file) > 1:
         raise ConfigError("a request has one body: use one of -d, -F and -T")
+    query = [_encoded(each).decode() for each in options.url_query or ()]
     if options.get:
-        return Sending(query="&".join(_text(*each).decode("latin-1") for each in data))
+        query += [_text(*each).decode("latin-1") for each in data]
+        return Sending(query="&".join(query))
     if data and options.head:
         raise ConfigError("-I asks without a body: leave out -d, or add -G")
+    in_url = "&".join(query)
     if fields:
         form = FormBody([_field(name, str(value)) for name, value in fields])
-        return Sending(form, f"multipart/form-data; boundary={form.boundary}")
+        return Sending(form, f"multipart/form-data; boundary={form.boundary}", in_url)
     if not data:
-        return Sending()
+        return Sending(query=in_url)
     is_json = data[0][0] == "json"
     content_type = JSON if is_json else URL_ENCODED
     name, value = data[0]
     if len(data) == 1 and name == "data_binary" and value.startswith("@") and value != "@-":
-        return Sending(FileBody.of(Path(value[1:])), content_type)
+        return Sending(FileBody.of(Path(value[1:])), content_type, in_url)
     joiner = b"" if is_json else b"&"
-    return Sending(BytesBody(joiner.join(_text(*each) for each in data)), content_type)
+    body = BytesBody(joiner.join(_text(*each) for each in data))
+    return Sending(body, content_type, in_url)
 
 
 def upload(path: str) -> Body:
@@ -104,7 +108,7 @@ def _encoded(value: str) -> bytes:
     if not sign:
         name, rest = "", name
     content = content_of(rest) if sign == "@" else os.fsencode(rest)
-    return (f"{name}=" if name else "").encode() + quote(content, safe="").encode()
+    return (f"{name}=" if name else "").encode() + quote_plus(content).encode()
 
 
 def content_of(path: str) -> bytes:

@@ -14,12 +14,14 @@ from ._options import HERE
 SAVING: Final = "What becomes of the answer"
 ASKING: Final = "What is asked"
 FAILING: Final = "When something goes wrong"
+REMEMBERING: Final = "What is known from before"
 SHOWING: Final = "What is shown"
 NETWORK: Final = "The network"
 
 saving = partial(typer.Option, rich_help_panel=SAVING, show_default=False)
 asking = partial(typer.Option, rich_help_panel=ASKING, show_default=False)
 failing = partial(typer.Option, rich_help_panel=FAILING, show_default=False)
+remembering = partial(typer.Option, rich_help_panel=REMEMBERING, show_default=False)
 showing = partial(typer.Option, rich_help_panel=SHOWING, show_default=False)
 network = partial(typer.Option, rich_help_panel=NETWORK, show_default=False)
 
@@ -192,6 +194,17 @@ class AskingOptions:
             help="Log in; without a password the terminal is asked.",
         ),
     ] = ""
+    oauth2_bearer: Annotated[
+        str,
+        asking("--oauth2-bearer", metavar="TOKEN", help="Log in by a token."),
+    ] = ""
+    url_query: Annotated[
+        list[str] | None,
+        asking("--url-query", metavar="DATA", help="Put this in the URL, encoded."),
+    ] = None
+    globoff: Annotated[
+        bool, asking("-g", "--globoff", help="Take {a,b} and [1-9] in URLs as they are.")
+    ] = False
     location: Annotated[bool, asking("-L", "--location", help="Follow redirects.")] = False
     location_trusted: Annotated[
         bool, asking("--location-trusted", help="The same, and log in wherever they lead.")
@@ -248,6 +261,10 @@ class FailingOptions:
         bool,
         failing("--retry-all-errors", help="Whatever went wrong."),
     ] = False
+    fail_early: Annotated[
+        bool,
+        failing("--fail-early", help="Of several URLs: end with the first that fails."),
+    ] = False
     tries: Annotated[
         int | None,
         failing(
@@ -291,6 +308,10 @@ class ShowingOptions:
             "-v", "--verbose", help="Headers both ways, and each step; without a URL: the version."
         ),
     ] = False
+    stderr: Annotated[
+        str,
+        showing("--stderr", metavar="FILE", help="Tell all this to FILE; - is standard output."),
+    ] = ""
     write_out: Annotated[
         str,
         showing(
@@ -303,18 +324,77 @@ class ShowingOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RememberingOptions:
+    """What is known from before, and kept for later."""
+
+    cookie: Annotated[
+        list[str] | None,
+        remembering(
+            "-b",
+            "--cookie",
+            metavar="DATA|FILE",
+            help="Send name=value; or read cookies from FILE, and keep those that come.",
+        ),
+    ] = None
+    cookie_jar: Annotated[
+        str,
+        remembering(
+            "-c",
+            "--cookie-jar",
+            metavar="FILE",
+            help="Write all cookies to FILE in the end; - is standard output.",
+        ),
+    ] = ""
+    junk_session_cookies: Annotated[
+        bool,
+        remembering(
+            "-j", "--junk-session-cookies", help="Read no cookies that end with a session."
+        ),
+    ] = False
+    time_cond: Annotated[
+        str,
+        remembering(
+            "-z",
+            "--time-cond",
+            metavar="TIME|FILE",
+            help="Only what is newer than that; with - in front, what is not.",
+        ),
+    ] = ""
+    etag_save: Annotated[
+        str, remembering("--etag-save", metavar="FILE", help="Write the ETag to FILE.")
+    ] = ""
+    etag_compare: Annotated[
+        str,
+        remembering("--etag-compare", metavar="FILE", help="Only what has another ETag."),
+    ] = ""
+    netrc: Annotated[
+        bool, remembering("-n", "--netrc", help="Log in with what ~/.netrc has for the key.")
+    ] = False
+    netrc_file: Annotated[
+        Path | None, remembering("--netrc-file", metavar="FILE", help="The same from FILE.")
+    ] = None
+    config: Annotated[
+        list[str] | None,
+        remembering("-K", "--config", metavar="FILE", help="Read options and URLs from FILE."),
+    ] = None
+    next_: Annotated[
+        bool,
+        remembering("-:", "--next", help="Begin anew, with other options for other URLs."),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkOptions:
     """How to get onto the network."""
 
     discovery: Annotated[
         str,
         network(
-            "-c",
             "--discovery",
             "--dmsg-disc",
             envvar="DMSG_DISCOVERY",
             metavar="URL",
-            help="URL of the discovery.",
+            help="URL of the discovery; also -c URL.",
         ),
     ] = HERE
     sessions: Annotated[
@@ -334,9 +414,16 @@ class IgnoredOptions:
     """What scripts that were written for others say, and what changes nothing here."""
 
     insecure: Annotated[bool, typer.Option("-k", "--insecure", hidden=True)] = False
-    globoff: Annotated[bool, typer.Option("-g", "--globoff", hidden=True)] = False
     no_buffer: Annotated[bool, typer.Option("-N", "--no-buffer", hidden=True)] = False
     replace: Annotated[bool, typer.Option("--replace", hidden=True)] = False
     http11: Annotated[bool, typer.Option("--http1.1", hidden=True)] = False
     path_as_is: Annotated[bool, typer.Option("--path-as-is", hidden=True)] = False
+    disable: Annotated[bool, typer.Option("-q", "--disable", hidden=True)] = False
+    ipv4: Annotated[bool, typer.Option("-4", "--ipv4", hidden=True)] = False
+    ipv6: Annotated[bool, typer.Option("-6", "--ipv6", hidden=True)] = False
+    raw: Annotated[bool, typer.Option("--raw", hidden=True)] = False
+    no_keepalive: Annotated[bool, typer.Option("--no-keepalive", hidden=True)] = False
+    tcp_nodelay: Annotated[bool, typer.Option("--tcp-nodelay", hidden=True)] = False
+    remove_on_error: Annotated[bool, typer.Option("--remove-on-error", hidden=True)] = False
     given: Annotated[list[str] | None, typer.Option("--given", hidden=True)] = None
+    more: Annotated[list[str] | None, typer.Option("--more", hidden=True)] = None

@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ import httpx
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio.apps.curl import (
+    Cookies,
     ExitCode,
     OnError,
     Order,
@@ -30,8 +31,10 @@ from dmsg_trio.apps.curl import (
 )
 
 from ._curl_bodies import JSON, Sending, content_of, sending, upload
+from ._curl_globs import Globbed, expanded
 from ._curl_help import in_order
-from ._curl_options import AskingOptions, FailingOptions, SavingOptions
+from ._curl_options import AskingOptions, FailingOptions, RememberingOptions, SavingOptions
+from ._curl_remembering import conditions, cookie_line, login
 
 STANDARD: Final = "-"
 REMOTE: Final = "\0"  # stands for the name in the URL: no file can be called so
@@ -54,6 +57,10 @@ class Planned:
     order: Order
     file: ToFile | None
     is_output_named: bool  # -o - means it, also for a terminal
+    dump_header: str = ""
+    write_out: str = ""
+    etag_save: str = ""
+    fails_early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,9 @@ class Plan:
     asking: AskingOptions
     failing: FailingOptions
     given: Sequence[str]
+    remembering: RememberingOptions = field(default_factory=RememberingOptions)
+    cookies: Cookies | None = None
+    write_out: str = ""
 
     def transfers(self, urls: Sequence[str]) -> list[Planned]:
         """Make the orders."""
@@ -76,9 +86,15 @@ class Plan:
         template = self._template(sent)
         rest = REMOTE if self.saving.remote_name_all else ""
         return [
-            self._planned(template, _with_query(_url(text), sent.query), output or rest, path)
-            for text, output, path in zip_longest(urls, outputs, uploads, fillvalue="")
+            self._planned(template, _with_query(_url(each.text), sent.query), name, path.text)
+            for text, output, paths in zip_longest(urls, outputs, uploads, fillvalue="")
+            for path in self._expanded(paths)
+            for each in self._expanded(text)
+            for name in [each.named(output or rest)]
         ]
+
+    def _expanded(self, url: str) -> list[Globbed]:
+        return [Globbed(url)] if self.asking.globoff else expanded(url)
 
     def _planned(self, template: Order, url: httpx.URL, output: str, path: str) -> Planned:
         order = replace(template, url=url)
@@ -87,9 +103,24 @@ class Plan:
                 order = replace(order, url=url.copy_with(path=url.path + Path(path).name))
             order = replace(order, body=upload(path), method=self.asking.request or "PUT")
         is_stream = output in ("", STANDARD)
-        if is_stream and self._offset:
-            order = replace(order, span=f"{self._offset}-")
-        return Planned(order, None if is_stream else self._file(url, output), bool(output))
+        if is_stream:
+            order = replace(order, from_byte=self._offset)
+        if user := login(self.remembering, url) if not self._has_login else "":
+            secrets = (*order.secret_headers, ("Authorization", _basic(user)))
+            order = replace(order, secret_headers=secrets)
+        return Planned(
+            order,
+            None if is_stream else self._file(url, output),
+            bool(output),
+            self.saving.dump_header,
+            self.write_out,
+            self.remembering.etag_save,
+            self.failing.fail_early,
+        )
+
+    @property
+    def _has_login(self) -> bool:
+        return bool(self.asking.user or self.asking.oauth2_bearer)
 
     # ---- where answers go ----
 
@@ -150,6 +181,7 @@ class Plan:
             headers=tuple(each for each in headers if each[0].lower() not in SECRET),
             secret_headers=tuple(each for each in headers if each[0].lower() in SECRET),
             trusts_redirects=asking.location_trusted,
+            cookies=self.cookies,
             body=sent.body,
             redirects=asking.max_redirs if asking.location or asking.location_trusted else None,
             span=saving.span,
@@ -197,7 +229,9 @@ class Plan:
             "Accept-Encoding": "gzip, deflate" if self.saving.compressed else "",
             "Referer": asking.referer,
             "Content-Type": content_type,
-            "Authorization": _basic(asking.user) if asking.user else "",
+            "Authorization": self._authorization,
+            "Cookie": cookie_line(self.remembering),
+            **dict(conditions(self.remembering)),
         }
         theirs = [_header(line) for each in asking.header or () for line in _lines(each)]
         named = {name.lower() for name, _ in theirs}
@@ -205,6 +239,12 @@ class Plan:
             (name, value) for name, value in ours.items() if value and name.lower() not in named
         ]
         return [*headers, *((name, value) for name, value in theirs if value is not None)]
+
+    @property
+    def _authorization(self) -> str:
+        if self.asking.oauth2_bearer:
+            return f"Bearer {self.asking.oauth2_bearer}"
+        return _basic(self.asking.user) if self.asking.user else ""
 
 
 # ---- words ----

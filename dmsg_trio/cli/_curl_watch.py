@@ -22,9 +22,9 @@ NAME: Final = "dmsgcurl"
 SHOWN_AFTER: Final = 0.3  # seconds: what takes less needs no bar
 SECRET: Final = ("authorization", "cookie", "set-cookie")
 STEPS: Final = {
-    "connection.connect_tcp.started": "dialing",
-    "connection.connect_tcp.complete": "connected",
-    "connection.connect_tcp.failed": "not connected",
+    "connection.connect_tcp.started": "dialing {}",
+    "connection.connect_tcp.complete": "connected to {}",
+    "connection.connect_tcp.failed": "not connected to {}",
     "http11.send_request_body.complete": "request sent",
 }
 
@@ -137,17 +137,16 @@ class Teller(Watcher):
     def asks(self, request: httpx.Request) -> None:
         """Show a request, but for what is secret in it."""
         if self._is_verbose:
-            self._screen.line(f"* {request.method} {request.url}")
             self._screen.line(f"> {request.method} {request.url.raw_path.decode()} HTTP/1.1")
             for name, value in request.headers.multi_items():
                 shown = "(not shown)" if name in SECRET else value
                 self._screen.line(f"> {name.title()}: {shown}")
             self._screen.line(">")
 
-    def step(self, name: str) -> None:
+    def step(self, name: str, where: str) -> None:
         """Show a step on the way."""
         if self._is_verbose and name in STEPS:
-            self._screen.line(f"* {STEPS[name]}")
+            self._screen.line(f"* {STEPS[name].format(where)}")
 
     def answers(self, response: httpx.Response, head: bytes) -> None:
         """Show the head of an answer, and keep it for -D."""

@@ -28,6 +28,8 @@ def written_out(text: str, report: Report, number: int) -> Iterator[tuple[int, s
         elif name == "onerror":
             if report.error is None:
                 return
+        elif name and name not in (*values, "json", "header_json"):
+            yield STDERR, f"dmsgcurl: -w: there is no variable {name}\n"
         else:
             yield fd, _value(found, values, report)
     yield fd, text[at:]
@@ -46,13 +48,11 @@ def _value(found: re.Match[str], values: dict[str, str | int | float], report: R
         case "header_json":
             headers = report.response.headers if report.response else {}
             return json.dumps({name: headers[name] for name in headers})
-        case name if name in values:
+        case name:
             value = values[name]
             if name in ("http_code", "response_code"):
                 return f"{value:03}"
             return f"{value:.6f}" if isinstance(value, float) else str(value)
-        case name:
-            return f"(no variable {name})"
 
 
 def variables(report: Report, number: int) -> dict[str, str | int | float]:

@@ -5,21 +5,25 @@ What it does is in modules of their own, which are imported when it runs.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from dataclasses import replace
-from typing import Annotated, Final, NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, cast
 
 import typer
 
 from dmsg_trio._errors import ConfigError
 
-from ._curl_help import GroupedCommand
+from ._curl_help import GroupedCommand, group_of
 from ._curl_options import (
     AskingOptions,
     FailingOptions,
     IgnoredOptions,
     NetworkOptions,
+    RememberingOptions,
     SavingOptions,
     ShowingOptions,
 )
@@ -27,6 +31,12 @@ from ._main import main_of
 from ._options import KeyOptions, Level, ToolLogOptions, spread
 from ._run import program, run
 from ._secrets import refuse_on_command_line
+
+if TYPE_CHECKING:
+    from dmsg_trio.apps.curl import Cookies
+
+    from ._curl_plan import Planned
+    from ._curl_watch import Screen
 
 USAGE: Final = 2
 VARIABLE: Final = "DMSGCURL_SK"  # as the reference calls it
@@ -40,7 +50,7 @@ def main() -> NoReturn:
     main_of(app, "dmsgcurl", "curl", failure=USAGE)
 
 
-@app.command(cls=GroupedCommand)
+@app.command(cls=GroupedCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @spread
 def dmsgcurl(
     urls: Annotated[
@@ -51,6 +61,7 @@ def dmsgcurl(
     asking: AskingOptions,
     failing: FailingOptions,
     showing: ShowingOptions,
+    remembering: RememberingOptions,
     network: NetworkOptions,
     ignored: IgnoredOptions,
     version: Annotated[bool, typer.Option("-V", "--version", help="Show the version.")] = False,
@@ -65,17 +76,20 @@ def dmsgcurl(
     if version or (showing.verbose and not urls):
         _show_version()
         return
-    if not urls:
+    parts = [
+        Part(urls or [], saving, asking, failing, remembering, showing, ignored.given or []),
+        *(Part.of(each) for each in cast("list[Params]", ignored.more or [])),
+    ]
+    if not all(part.urls for part in parts):
         hint = " (-r takes a range; the reference's -r is --replace)" if saving.span else ""
         raise ConfigError(f"no URL: dmsgcurl dmsg://PK[:port]/path, or --help{hint}")
     refuse_on_command_line(network.secret, VARIABLE)
     _set_up_log(log, network.loglvl)
-    given = ignored.given or []
+    _send_errors_to(showing.stderr)
 
     from dmsg_trio.apps.curl import TransferError
 
-    from ._curl_bodies import content_of
-    from ._curl_plan import Plan
+    from ._curl_remembering import cookies_of, keep_cookies
     from ._curl_run import Run
     from ._curl_watch import Screen
 
@@ -83,23 +97,88 @@ def dmsgcurl(
     for hint in _hints(asking, showing):
         screen.note(hint)
     try:
-        transfers = Plan(saving, asking, failing, given).transfers(urls)
-        text = showing.write_out
-        if text.startswith("@"):
-            text = content_of(text[1:]).decode(errors="replace")
+        cookies = cookies_of([part.remembering for part in parts])
+        task = Run(
+            [transfer for part in parts for transfer in part.transfers(cookies)],
+            showing,
+            network,
+            keys.secret_key(VARIABLE),
+            at_once=saving.parallel_max if any(part.saving.parallel for part in parts) else 1,
+        )
     except TransferError as error:
         screen.error(error)
         sys.exit(error.code)
-    task = Run(
-        transfers,
-        showing,
-        network,
-        keys.secret_key(VARIABLE),
-        dump_header=saving.dump_header,
-        at_once=saving.parallel_max if saving.parallel else 1,
-        format=text,
-    )
-    sys.exit(run(task.run, failure=USAGE))
+    try:
+        code = run(task.run, failure=USAGE)
+    finally:
+        for part in parts:
+            if cookies is not None and part.remembering.cookie_jar:
+                _tell(screen, partial(keep_cookies, cookies, part.remembering.cookie_jar))
+    sys.exit(code)
+
+
+def _tell(screen: Screen, do: Callable[[], None]) -> None:
+    from dmsg_trio.apps.curl import TransferError
+
+    try:
+        do()
+    except TransferError as error:
+        screen.error(error)
+
+
+Params = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A command line up to ``--next``; there the options of a transfer begin anew."""
+
+    urls: list[str]
+    saving: SavingOptions
+    asking: AskingOptions
+    failing: FailingOptions
+    remembering: RememberingOptions
+    showing: ShowingOptions
+    given: list[str]
+
+    @classmethod
+    def of(cls, params: Params) -> Part:
+        """Take what was said behind a ``--next``."""
+        return cls(
+            cast("list[str]", params.get("urls") or []),
+            group_of(SavingOptions, params),
+            group_of(AskingOptions, params),
+            group_of(FailingOptions, params),
+            group_of(RememberingOptions, params),
+            group_of(ShowingOptions, params),
+            cast("list[str]", params["given"]),
+        )
+
+    def transfers(self, cookies: Cookies | None) -> list[Planned]:
+        """Say what is to be done; `TransferError` for what cannot be."""
+        from ._curl_bodies import content_of
+        from ._curl_plan import Plan
+
+        text = self.showing.write_out
+        if text.startswith("@"):
+            text = content_of(text[1:]).decode(errors="replace")
+        plan = Plan(
+            self.saving, self.asking, self.failing, self.given, self.remembering, cookies, text
+        )
+        return plan.transfers(self.urls)
+
+
+def _send_errors_to(path: str) -> None:
+    """Let standard error be another file."""
+    if path == "-":
+        os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
+    elif path:
+        try:
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise ConfigError(f"--stderr: {path}: {error.strerror}") from None
+        os.dup2(number, sys.stderr.fileno())
+        os.close(number)
 
 
 def _hints(asking: AskingOptions, showing: ShowingOptions) -> list[str]:

@@ -84,7 +84,7 @@ def test_where_a_file_goes_on(text: str, goes_on: bool, offset: int) -> None:
     assert one.file is not None
     assert (one.file.goes_on, one.file.from_byte) == (goes_on, offset)
     [stream] = planned(saving=SavingOptions(continue_at=text))
-    assert stream.order.span == (f"{offset}-" if offset else "")
+    assert stream.order.from_byte == offset
 
 
 # ---- what is asked ----
@@ -103,7 +103,7 @@ def test_data_is_joined_in_the_order_of_the_command_line(tmp_path: Path) -> None
         "data_urlencode", "data_urlencode", "data_urlencode", "data_urlencode",
     )  # fmt: skip
     [one] = planned(asking=asking, given=given)
-    data = b"a=1&@b&xy&x\r\ny\n\0&%C3%A4%20%26&n=%C3%A4&f=x%0D%0Ay%0A%00&z%3D"
+    data = b"a=1&@b&xy&x\r\ny\n\0&%C3%A4+%26&n=%C3%A4&f=x%0D%0Ay%0A%00&z%3D"
     assert one.order.body == BytesBody(data)
     assert one.order.method == "POST"
     assert dict(one.order.headers)["Content-Type"] == URL_ENCODED
@@ -214,10 +214,10 @@ def report() -> Report:
 def test_variables_and_escapes_are_replaced() -> None:
     text = r"%{http_code} %{size_download}%% %{exitcode}\t%header{x-a} %{nonsense} \q%{stderr}%{num_retries}\n"
     shown = list(written_out(text, report(), 0))
-    assert "".join(each for fd, each in shown if fd == STDOUT) == (
-        "404 10% 22\tb (no variable nonsense) \\q"
+    assert "".join(each for fd, each in shown if fd == STDOUT) == ("404 10% 22\tb  \\q")
+    assert "".join(each for fd, each in shown if fd == STDERR) == (
+        "dmsgcurl: -w: there is no variable nonsense\n2\n"
     )
-    assert "".join(each for fd, each in shown if fd == STDERR) == "2\n"
 
 
 def test_all_variables_are_there_as_json() -> None:

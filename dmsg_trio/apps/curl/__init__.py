@@ -2,6 +2,7 @@
 
 from ._bodies import Body, BytesBody, Field, FileBody, FormBody, StreamBody
 from ._codes import ExitCode, TransferError
+from ._cookies import Cookies
 from ._names import name_in_url, parse_url
 from ._orders import OnError, Order, Report, Retries, Watcher
 from ._pace import Stall
@@ -11,6 +12,7 @@ from ._transfer import Transfer
 __all__ = [
     "Body",
     "BytesBody",
+    "Cookies",
     "ExitCode",
     "Field",
     "FileBody",

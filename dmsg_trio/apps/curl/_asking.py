@@ -14,6 +14,7 @@ from dmsg_trio._errors import DmsgError
 
 from ._bodies import Body, Upload
 from ._codes import ExitCode, TransferError, place, translated
+from ._cookies import Cookies
 from ._names import parse_url
 from ._orders import Headers, Order, Report, Watcher
 from ._pace import Pace
@@ -77,21 +78,31 @@ class Asking:
         return target
 
     async def _ask(self, hop: _Hop, extra: Headers) -> httpx.Response:
+        async def step(name: str, _info: object) -> None:
+            await trio.lowlevel.checkpoint()
+            self._on_step(name, request)
+
         request = httpx.Request(
             hop.method,
             hop.url,
-            headers=[("Host", hop.url.netloc.decode("ascii")), *hop.headers, *extra],
+            headers=[
+                ("Host", hop.url.netloc.decode("ascii")),
+                *_with_cookies(hop.headers, self.order.cookies, hop.url),
+                *extra,
+            ],
             stream=Upload(hop.body, self.pace, self._on_sent),
             extensions={
                 "timeout": {"connect": self.order.connect_timeout, "pool": None, "read": None,
                             "write": None},
-                "trace": self._on_step,
+                "trace": step,
+                "dmsg.views": True,  # each piece is used up before the next is asked for
             },
         )  # fmt: skip
         self.report.url, self.report.method = hop.url, hop.method
-        self.watcher.asks(request)
         response = await self.transport.handle_async_request(request)
         response.request = request
+        if self.order.cookies is not None:
+            self.order.cookies.take_untrusted(response)
         self.report.response = response
         self.report.first_byte = trio.current_time() - self.report.began
         head = head_of(response)
@@ -104,15 +115,28 @@ class Asking:
         self.report.uploaded += count
         self.watcher.sent(count)
 
-    async def _on_step(self, name: str, _info: object) -> None:
-        await trio.lowlevel.checkpoint()
+    def _on_step(self, name: str, request: httpx.Request) -> None:
         since = trio.current_time() - self.report.began
-        if name == "connection.connect_tcp.complete":
+        if name == "http11.send_request_headers.started":
+            self.watcher.asks(request)
+        elif name == "connection.connect_tcp.complete":
             self.report.connects += 1
             self.report.connected = since
         elif name == "http11.send_request_body.complete":
             self.report.sent = since
-        self.watcher.step(name)
+        self.watcher.step(name, place(request.url))
+
+
+def _with_cookies(
+    headers: list[tuple[str, str]], cookies: Cookies | None, url: httpx.URL
+) -> list[tuple[str, str]]:
+    """Put the cookies that are known in front of those that were named, in one header."""
+    line = cookies.header_for(url) if cookies is not None else ""
+    if not line:
+        return headers
+    named = [value for name, value in headers if name.lower() == "cookie"]
+    others = [each for each in headers if each[0].lower() != "cookie"]
+    return [*others, ("Cookie", "; ".join([line, *named]))]
 
 
 async def _drain(response: httpx.Response) -> None:

@@ -127,6 +127,7 @@ def _not_reached(error: Exception, where: str, url: httpx.URL) -> TransferError:
     ways = [
         f"over server {each.server[:SHOWN_DIGITS]}…: {each.reason}"
         for each in (cause.attempts if isinstance(cause, UnreachableError) else ())
+        if each.reason
     ]
     key = url.host.removesuffix(".dmsg")
     reason = "; ".join(filter(None, [words, *ways])).replace(key, f"{key[:SHOWN_DIGITS]}…")

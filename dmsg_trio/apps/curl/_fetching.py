@@ -98,22 +98,47 @@ class Fetch:
             await self._fetch_whole()
 
     async def _fetch_whole(self) -> None:
-        span = self._order.span
+        order = self._order
+        span = f"{order.from_byte}-" if order.from_byte else order.span
         async with self._asking.answer(*([("Range", f"bytes={span}")] if span else [])) as response:
-            await self._take_answer(response)
+            if not order.from_byte or self._goes_on(response, order.from_byte):
+                await self._take_answer(response)
+
+    def _goes_on(self, response: httpx.Response, at: int) -> bool:
+        """Say if there is more from this byte on; raise if the answer begins elsewhere."""
+        part = part_of(response)
+        if response.status_code == 416 and total_of_unsatisfiable(response) == at:
+            return False
+        if response.status_code < 400 and (part is None or part.start != at):
+            raise self._cannot_go_on(at)
+        return True
+
+    def _cannot_go_on(self, at: int) -> TransferError:
+        reason = f"{place(self._report.url)} cannot go on at byte {at}"
+        return TransferError(ExitCode.RANGE_ERROR, reason)
 
     async def _take_answer(self, response: httpx.Response) -> None:
         """Take an answer that begins with the beginning."""
-        self._intake.check_status(response, may_try_again=not self._is_last_try)
-        receiver = self._receiver_for(response)
         order = self._order
+        heads = self._asking.heads if order.shows_heads else b""
+        try:
+            self._intake.check_status(response, may_try_again=not self._is_last_try)
+        except TransferError as error:
+            if heads and isinstance(self._output, ToStream) and not self._is_tried_again(error):
+                await self._output.write(heads)
+            raise
+        if response.status_code == 304 and not heads and isinstance(self._output, ToFile):
+            return  # what is there is as good as what could come
+        receiver = self._receiver_for(response)
         is_pure = order.is_plain_get and response.status_code == 200
         receiver.begin(order.url, Version.of(response) if is_pure else Version())
-        heads = self._asking.heads if order.shows_heads else b""
         if heads:
             await receiver.write(heads, 0)
         await self._intake.take(response, receiver, len(heads))
         self._finish(receiver, response)
+
+    def _is_tried_again(self, error: TransferError) -> bool:
+        return not self._is_last_try and (error.may_pass or self._order.retries.whatever)
 
     def _receiver_for(self, response: httpx.Response) -> Receiver:
         if self.receiver is not None:
@@ -155,8 +180,7 @@ class Fetch:
             elif response.status_code >= 400:
                 raise self._intake.refused(response)
             else:
-                reason = f"{place(self._report.url)} cannot go on at byte {at}"
-                raise TransferError(ExitCode.RANGE_ERROR, reason)
+                raise self._cannot_go_on(at)
 
     def _is_complete(self, response: httpx.Response, receiver: Receiver, at: int) -> bool:
         etag = response.headers.get("etag", receiver.version.etag)

@@ -10,6 +10,7 @@ import httpx
 
 from ._bodies import Body
 from ._codes import TransferError
+from ._cookies import Cookies
 from ._pace import Stall
 
 Headers = tuple[tuple[str, str], ...]
@@ -49,9 +50,11 @@ class Order:
     headers: Headers = ()
     secret_headers: Headers = ()  # not for another key that a redirect leads to
     trusts_redirects: bool = False
+    cookies: Cookies | None = None  # kept and sent, if there are any
     body: Body | None = None
     redirects: int | None = None  # followed at the most; -1: all, None: they are answers
     span: str = ""  # a range that was asked for, as "0-99"
+    from_byte: int = 0  # of a stream that goes on there, and must not begin anew
     decodes: bool = False  # asks for a compressed answer, and unpacks it
     shows_heads: bool = False  # in front of the body
     on_error: OnError = OnError.TAKE
@@ -66,7 +69,7 @@ class Order:
     @property
     def is_plain_get(self) -> bool:
         """Whether asking for a part of the answer, or asking again, is the same as asking once."""
-        is_plain = not (self.span or self.decodes or self.shows_heads)
+        is_plain = not (self.span or self.from_byte or self.decodes or self.shows_heads)
         return self.method == "GET" and self.body is None and is_plain
 
 
@@ -104,8 +107,8 @@ class Watcher:
     def answers(self, response: httpx.Response, head: bytes) -> None:
         """Tell of the head of an answer, of redirects too."""
 
-    def step(self, name: str) -> None:
-        """Tell of a step on the way to an answer, by its name in httpcore."""
+    def step(self, name: str, where: str) -> None:
+        """Tell of a step on the way to an answer, by its name in httpcore, and to whom."""
 
     def body_begins(self, offset: int, total: int | None) -> None:
         """Tell that the body comes, of which ``offset`` bytes are there already."""
