@@ -22,6 +22,8 @@ class AllowList:
     """An ASGI app that lets some keys through to another one, and answers 403 to the rest."""
 
     def __init__(self, app: ASGIApp, allow: Allow) -> None:
+        if not callable(allow):
+            _check_keys(allow)
         self._app = app
         self._allow = allow
         self._refused: OrderedDict[str, None] = OrderedDict()
@@ -52,3 +54,10 @@ class AllowList:
         self._refused.move_to_end(key)
         if len(self._refused) > MAX_REMEMBERED:
             self._refused.popitem(last=False)
+
+
+def _check_keys(allow: Collection[object]) -> None:
+    """Refuse what would never be found in there, so that nobody waits for a friend in vain."""
+    for each in allow:
+        if not isinstance(each, PublicKey):
+            raise TypeError(f"allow has keys, as PublicKey.parse(…) makes them, not {each!r}")

@@ -131,7 +131,7 @@ class Exchange:
     async def _take_head(self, limit: float | None = None) -> None:
         """Wait for one head; it may be one that comes before the answer's."""
         while True:
-            with _errors_of_httpcore(self._stream.way):
+            with _errors_of_httpcore(self._stream.way, "the head of its answer"):
                 event = self._http.next_event()
             if isinstance(event, h11.Response | h11.InformationalResponse):
                 break
@@ -154,7 +154,7 @@ class Exchange:
     async def next_piece(self) -> Piece:
         """Wait for more of the body; empty is its end. A view is good until the next call."""
         limit = limit_of(self._request, "read")
-        with _errors_of_httpcore(self._stream.way):
+        with _errors_of_httpcore(self._stream.way, "the body of its answer"):
             while not (piece := self._body.take()) and not self._body.is_complete:
                 self._body.receive(await self._read(limit))
         return piece
@@ -196,10 +196,13 @@ class Parts(AsyncIterator[bytes]):
 
 
 @contextmanager
-def _errors_of_httpcore(whose: str = "what was sent") -> Iterator[None]:
+def _errors_of_httpcore(whose: str = "", what: str = "") -> Iterator[None]:
     try:
         yield
     except h11.LocalProtocolError as error:
         raise httpcore.LocalProtocolError(str(error)) from error
     except h11.RemoteProtocolError as error:
-        raise httpcore.RemoteProtocolError(f"{whose}: {error}") from error
+        reason = str(error).replace(
+            "request line", "status line"
+        )  # h11 takes garbage for a request
+        raise httpcore.RemoteProtocolError(f"{whose}, {what}: {reason}") from error

@@ -33,6 +33,8 @@ async def serve_asgi(
     them. The app's lifespan begins before the first request and ends after the last one. When this
     is cancelled, no new requests are taken, and answers under way get 5 seconds.
     """
+    if not callable(app):
+        raise TypeError(f"an ASGI app is called, and {app!r} cannot be")
     whole = cast(ASGIApp, app)
     served: ASGIApp = DottedHost(whole, client.pk) if needs_dots(whole) else whole
     if allow is not None:

@@ -41,7 +41,6 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[httpx.RequestError]], ...]] = (
     (httpcore.ConnectTimeout, httpx.ConnectTimeout),
     (httpcore.ReadTimeout, httpx.ReadTimeout),
     (httpcore.WriteTimeout, httpx.WriteTimeout),
-    (httpcore.PoolTimeout, httpx.PoolTimeout),
     (httpcore.ConnectError, httpx.ConnectError),
     (httpcore.ReadError, httpx.ReadError),
     (httpcore.WriteError, httpx.WriteError),
@@ -71,6 +70,12 @@ class DmsgTransport(httpx.AsyncBaseTransport):
         keepalive_expiry: float | None = KEEPALIVE_EXPIRY,
         hosts: Mapping[str, Address] | None = None,
     ) -> None:
+        if max_connections is not None and max_connections < 1:
+            raise ValueError(f"max_connections is 1 or more, or None, not {max_connections}")
+        if keepalive_expiry is not None and keepalive_expiry < 0:
+            raise ValueError(
+                f"keepalive_expiry is 0 seconds or more, or None, not {keepalive_expiry}"
+            )
         self._hosts = hosts or NO_HOSTS
         self._pool = ConnectionPool(
             DmsgBackend(client),
@@ -102,9 +107,9 @@ class DmsgTransport(httpx.AsyncBaseTransport):
     def _url_of(self, request: httpx.Request) -> httpcore.URL:
         url = request.url
         if url.scheme not in _SCHEMES:
+            what = f"{url.scheme}:// does not" if url.scheme else "a URL without a scheme does not"
             raise httpx.UnsupportedProtocol(
-                f"{url.scheme}:// does not lead over dmsg; use dmsg://PK/ or http://PK.dmsg/",
-                request=request,
+                f"{what} lead over dmsg; use dmsg://PK/ or http://PK.dmsg/", request=request
             )
         try:
             address = address_of(url.host, url.port, self._hosts)
@@ -161,6 +166,12 @@ def _errors_of_httpx(request: httpx.Request) -> Iterator[None]:
         yield
     except (DmsgConnectError, DmsgConnectTimeout) as error:
         raise _like(error)(str(error), request=request) from error.fault or error
+    except httpcore.PoolTimeout as error:
+        limit = request.extensions["timeout"]["pool"]
+        raise httpx.PoolTimeout(
+            f"no connection was free for {limit:g} s: all that max_connections allows are in use",
+            request=request,
+        ) from error
     except tuple(known for known, _ in _ERRORS) as error:
         raise _like(error)(str(error), request=request) from error
 

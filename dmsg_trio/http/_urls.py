@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from dmsg_trio._address import LAST_PORT, NO_PORT, Address
-from dmsg_trio._keys import PublicKey
+from dmsg_trio._keys import PUBLIC_KEY_SIZE, PublicKey
 
 DEFAULT_PORT: Final = 80
 SUFFIX: Final = ".dmsg"  # what makes a key the name of a host for browsers
@@ -29,8 +29,9 @@ def address_of(
         return Address(alias.pk, port or alias.port or DEFAULT_PORT)
     if not 0 <= (port or NO_PORT) <= LAST_PORT:
         raise ValueError(f"a port is 0 to {LAST_PORT}, not {port}")
+    key = name.replace(".", "")
     try:
-        pk = PublicKey.parse(name.replace(".", ""))
+        pk = PublicKey.parse(key if len(key) == 2 * PUBLIC_KEY_SIZE else name)
     except ValueError as error:
         raise ValueError(
             f"{host[:_SHOWN]!r} is neither a public key nor a name that is known here: {error}"

@@ -90,6 +90,15 @@ async def test_who_is_not_on_the_list_is_told_and_the_app_sees_nothing(
     assert str(both.client.pk) in refusals[0].getMessage()
 
 
+async def test_what_are_no_keys_and_no_app_is_an_error_at_once() -> None:
+    async with ends() as both:
+        for allow in (str(both.client.pk), [str(both.client.pk)]):
+            with pytest.raises(TypeError, match=r"allow has keys, as PublicKey\.parse"):
+                await serve_asgi(both.site.asgi(), both.server, 81, allow=allow)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="an ASGI app is called, and 'app' cannot be"):
+            await serve_asgi("app", both.server, 81)  # type: ignore[arg-type]
+
+
 async def test_a_port_that_is_taken_is_an_error_before_the_app_starts() -> None:
     started: list[str] = []
 

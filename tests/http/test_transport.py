@@ -47,7 +47,7 @@ def test_a_host_and_a_port_mean_an_address(host: str, port: int | None, meant: i
 
 @pytest.mark.parametrize("host", ["example.com", f"{PK}0", "", "dmsg", f"{PK}.dmsg.dmsg"])
 def test_a_host_that_is_no_key_is_refused_in_words(host: str) -> None:
-    with pytest.raises(ValueError, match="neither a public key nor a name"):
+    with pytest.raises(ValueError, match=f"^{host!r} is neither a public key nor a name"):
         address_of(host)
 
 
@@ -68,6 +68,13 @@ async def test_what_does_not_lead_over_dmsg_says_so() -> None:
             await http.get("http://example.com/")
         with pytest.raises(httpx.UnsupportedProtocol, match="https:// does not lead over dmsg"):
             await http.get(f"https://{PK}/")
+
+
+async def test_a_url_without_a_scheme_says_what_is_missing() -> None:
+    async with ends() as both:
+        transport = DmsgTransport(both.client)
+        with pytest.raises(httpx.UnsupportedProtocol, match=r"without a scheme .* use dmsg://PK/"):
+            await transport.handle_async_request(httpx.Request("GET", f"{both.server.pk}/"))
 
 
 async def test_one_client_can_have_dmsg_beside_other_transports() -> None:
@@ -219,9 +226,17 @@ async def test_no_more_connections_than_allowed_and_who_waits_too_long_is_told(
 ) -> None:
     async with ends() as both, both.http(max_connections=1) as http:
         async with http.stream("GET", "/large"):
-            with pytest.raises(httpx.PoolTimeout):
+            with pytest.raises(httpx.PoolTimeout, match=r"no connection was free for 5 s"):
                 await http.get("/who")
         assert (await http.get("/who")).status_code == 200
+
+
+@pytest.mark.parametrize("option", ["max_connections=0", "keepalive_expiry=-1"])
+async def test_limits_that_make_no_sense_are_refused(option: str) -> None:
+    name, value = option.split("=")
+    async with ends() as both:
+        with pytest.raises(ValueError, match=f"{name} is .* or more, or None, not {value}"):
+            both.http(**{name: int(value)})
 
 
 # ---- bodies ----
