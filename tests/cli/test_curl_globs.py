@@ -32,7 +32,7 @@ def test_a_pattern_stands_for_its_urls(pattern: str, texts: list[str]) -> None:
 
 @pytest.mark.parametrize("pattern", ["{a", "a}", "[1-", "x]", "[a]", "[1-3:0]", "[3-1]", "[a-Z]"])
 def test_what_is_no_pattern_is_a_bad_url_and_not_an_empty_list(pattern: str) -> None:
-    with pytest.raises(TransferError, match="bad pattern at .*-g takes it") as caught:
+    with pytest.raises(TransferError, match=r"bad pattern at .*-g takes it") as caught:
         expanded(pattern)
     assert caught.value.code is ExitCode.BAD_URL
 

@@ -316,3 +316,29 @@ async def test_the_lines_of_its_page_work_when_they_are_pasted(tmp_path: Path) -
     for path in "page.html", "copies/a", "copies/b":
         assert b"It works" in (tmp_path / path).read_bytes()
     assert (tmp_path / "answer").exists()
+
+
+async def test_options_may_stand_in_files_and_begin_anew(tmp_path: Path) -> None:
+    async with served(tmp_path / "served") as site:
+        config, out = tmp_path / "config", tmp_path / "out"
+        config.write_text(
+            f'silent\nurl = "{site.url("sm{al,or}l")}"\noutput = "{out}-#1"\n'
+            f'next\nurl = {site.url("told")}\ndata = "a=1"\ncookie = "b=2"\n'
+        )
+        done = await site.curl("-K", str(config), "-w", "%{http_code}")
+        assert (done.code, done.err) == (0, "")
+        assert (tmp_path / "out-al").read_bytes() == b"\0small\xff"
+        assert (tmp_path / "out-or").read_bytes() != b"\0small\xff"
+        told = json.loads(done.out.removesuffix(b"200"))
+        assert (told["body"], told["headers"]["cookie"]) == ("a=1", "b=2")
+
+        done = await site.curl("-s", "-c", str(tmp_path / "jar"), site.url("small"))
+        assert (tmp_path / "jar").read_text().startswith("# Netscape HTTP Cookie File")
+
+        done = await site.curl("--stderr", "-", "-fs", "-S", site.url("status/404"))
+        assert (done.code, done.err) == (22, "")
+        assert b"(22)" in done.out
+
+        done = await site.curl("-x", "http://127.0.0.1:1", site.url("small"))
+        assert done.code == 2
+        assert "-x is not for here" in done.err

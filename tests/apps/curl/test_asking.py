@@ -311,3 +311,40 @@ def test_what_is_no_url_of_dmsg_is_said_by_its_code(text: str, exit_code: ExitCo
         parse_url(text)
     assert caught.value.code == exit_code
     assert json.dumps(str(caught.value))
+
+
+# ---- answers that are none ----
+
+
+async def test_what_has_not_changed_leaves_the_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"what I have")
+    site = Site(answer=lambda _: httpx.Response(304))
+    report = await transfer(site, ToFile(path=tmp_path / "file"))
+    assert code(report) == 0
+    assert (tmp_path / "file").read_bytes() == b"what I have"
+    assert names(tmp_path) == ["file"]
+
+
+async def test_a_refusal_still_shows_its_headers() -> None:
+    collected = Collected()
+    site = Site(answer=lambda _: httpx.Response(404, headers={"X-Why": "gone"}))
+    report = await transfer(site, collected.output, shows_heads=True, on_error=OnError.FAIL)
+    assert code(report) == ExitCode.HTTP_ERROR
+    assert b"X-Why: gone" in collected.data
+
+
+async def test_a_stream_goes_on_where_it_was_asked_to_and_nowhere_else() -> None:
+    collected = Collected()
+    assert code(await transfer(Site(b"0123456789"), collected.output, from_byte=7)) == 0
+    assert collected.data == b"789"
+    report = await transfer(Site(b"0123456789", takes_ranges=False), collected.output, from_byte=7)
+    assert (code(report), collected.data) == (ExitCode.RANGE_ERROR, b"789")
+    assert code(await transfer(Site(b"0123"), collected.output, from_byte=4)) == 0
+    assert collected.data == b"789"
+
+
+async def test_a_file_that_is_not_there_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    report = await transfer(Site(b"0123"), ToFile(path=tmp_path / "file", from_byte=3))
+    assert code(report) == ExitCode.RANGE_ERROR
+    assert "-r 3- has the rest alone" in str(report.error)
+    assert names(tmp_path) == []
