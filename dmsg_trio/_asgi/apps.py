@@ -95,7 +95,10 @@ class Apps(TaskGroup):
 
         async def send_in_order(message: ASGISendEvent | None) -> None:
             if message is not None:
-                await send(message)
+                if message["type"] == "http.response.start":
+                    message = {**message, "trailers": False}
+                if message["type"] != "http.response.trailers":  # as nobody offered to send them
+                    await send(message)
                 return
             # Hypercorn would like to end the answer, which may be past help.
             with suppress(ClientGoneError, h11.LocalProtocolError):

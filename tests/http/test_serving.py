@@ -364,6 +364,27 @@ async def test_a_target_with_another_authority_is_for_the_server_that_was_dialed
     assert answer.endswith(str(both.client.pk).encode())
 
 
+async def test_trailers_are_left_out_and_leave_a_connection_that_is_used_again() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        while (await receive())["more_body"]:
+            pass
+        await send({"type": "http.response.start", "status": 200, "trailers": True})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": False})
+        headers = [(b"x-sum", b"1")]
+        await send({"type": "http.response.trailers", "headers": headers, "more_trailers": False})
+
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with ends(app=app) as both, await both.client.open_stream(both.server.pk, 80) as stream:
+        for _ in range(2):
+            await stream.send_all(request + b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"\r\n0\r\n\r\n"):
+                assert (data := await stream.receive_some())
+                answer += data
+            assert answer.startswith(b"HTTP/1.1 200")
+
+
 async def test_an_app_that_fails_halfway_leaves_no_answer_that_looks_whole() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
