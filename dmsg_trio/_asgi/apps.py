@@ -22,6 +22,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocketDisconnect
 
+from .files import EXTENSION
+
 SPEC_VERSION: Final = "2.4"  # of ASGI, where sending to who has gone raises an OSError
 INBOX: Final = 10  # messages for an app that has not taken them; then its client waits
 
@@ -91,6 +93,8 @@ class Apps(TaskGroup):
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Call the app with ``scope``; give what takes its messages."""
         scope["asgi"]["spec_version"] = SPEC_VERSION
+        if scope["type"] == "http":
+            scope["extensions"][EXTENSION] = {}
         inbox = Inbox()
 
         async def send_in_order(message: ASGISendEvent | None) -> None:

@@ -8,7 +8,9 @@ long answer to a slow client is fine, and one that stalls is not.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -20,13 +22,14 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from dmsg_trio._net.resettable import ResettableStream
 
 from .apps import Apps, ClientGoneError
-from .protocol import Http11, WebSocket
+from .files import PIECE
+from .protocol import FileData, Http11, WebSocket
 
 WRITE_TIMEOUT: Final = 30.0  # seconds for a piece of an answer; the reader has stalled by then
 REQUEST_TIME: Final = 30.0  # seconds from the last byte sent until a request is there
 BODY_TIME: Final = 120.0  # seconds between two pieces of a long request
+MAX_FILE_READERS: Final = 8  # threads that wait for a disk
 LINGER_TIME: Final = 2.0  # seconds for who still sends to see the answer
-PIECE: Final = 256 * 1024  # bytes of an answer that have `WRITE_TIMEOUT`
 RECEIVE_SIZE: Final = 256 * 1024
 
 HttpAddress = tuple[str, int]
@@ -48,6 +51,9 @@ class Service:
     request_time: float
     patient: bool
     websockets: bool
+    file_readers: trio.CapacityLimiter = field(
+        default_factory=lambda: trio.CapacityLimiter(MAX_FILE_READERS)
+    )
 
 
 class Connection:
@@ -137,32 +143,28 @@ class Connection:
         """Do what hypercorn decided."""
         match event:
             case RawData(data=data):
-                await self._send(data)
+                if data or self._gone:
+                    await self._send(_pieces_of(data))
+            case FileData(part=part):
+                await self._send(part.pieces(self._service.file_readers))
             case Closed():
                 await self._end()
         self._renew()
 
-    async def _send(self, data: bytes) -> None:
-        async with self._sending:
+    async def _send(self, pieces: AsyncGenerator[memoryview]) -> None:
+        async with self._sending, aclosing(pieces):
             if self._gone:
                 raise ClientGoneError("the client has gone")
-            if not data:
-                return
             self._gone = True  # unless all of it is sent: nothing can follow half a piece
             try:
-                await self._send_in_time(data)
+                async for piece in pieces:
+                    with trio.fail_after(WRITE_TIMEOUT):
+                        await self._stream.send_all(piece)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
                 await self._drop()
                 raise ClientGoneError(f"the client has gone: {error}") from error
             self._gone = False
             self._last_sent = trio.current_time()
-
-    async def _send_in_time(self, data: bytes) -> None:
-        pieces = memoryview(data)
-        with trio.fail_after(WRITE_TIMEOUT) as scope:
-            for start in range(0, len(data), PIECE):
-                scope.deadline = trio.current_time() + WRITE_TIMEOUT
-                await self._stream.send_all(pieces[start : start + PIECE])
 
     # ---- the end ----
 
@@ -186,3 +188,9 @@ class Connection:
             self._stream.reset()
         else:
             await trio.aclose_forcefully(self._stream)
+
+
+async def _pieces_of(data: bytes) -> AsyncGenerator[memoryview]:
+    view = memoryview(data)
+    for start in range(0, len(data), PIECE):
+        yield view[start : start + PIECE]

@@ -9,31 +9,43 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, cast
 
 import h11
 import wsproto.connection
 from hypercorn.config import Config
-from hypercorn.events import Event
+from hypercorn.events import Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
-from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import (
     AppWrapper,
     ASGIReceiveEvent,
+    ASGISendEvent,
     ConnectionState,
     TaskGroup,
     WebsocketAcceptEvent,
     WorkerContext,
 )
+from hypercorn.utils import UnexpectedMessageError, suppress_body
 from wsproto.events import CloseConnection
 from wsproto.events import Event as WebSocketEvent
 from wsproto.frame_protocol import CloseReason
 
+from .files import EXTENSION, FilePart
+
 _AUTHORITY: Final = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class FileData(Event):
+    """A part of a file is to be sent."""
+
+    part: FilePart
 
 
 class Http11(H11Protocol):
@@ -76,12 +88,22 @@ class Http11(H11Protocol):
         """Whether an answer was begun and lacks its end, or goes against the rules."""
         return self.connection.our_state in (h11.SEND_BODY, h11.ERROR)
 
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send what belongs to an answer."""
+        if not isinstance(event, FileBody):
+            await super().stream_send(event)
+            return
+        connection = cast(h11.Connection, self.connection)
+        data = cast(bytes, event.part)  # h11 only asks for its length
+        for piece in connection.send_with_data_passthrough(h11.Data(data=data)) or []:
+            await self.send(FileData(event.part) if piece is data else RawData(bytes(piece)))
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Change to no other version, whatever the request offers."""
 
     async def _create_stream(self, request: h11.Request) -> None:
         ws = self._websockets and _asks_for_websocket(request)
-        kind = WebSocket if ws else HTTPStream
+        kind = WebSocket if ws else HttpStream
         self.stream = kind(
             self.app, self.config, self.context, self.task_group, self.ssl, self.client, self.server,
             self.stream_send, STREAM_ID,
@@ -99,6 +121,31 @@ class Http11(H11Protocol):
             )
         )
         self.keep_alive_requests += 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileBody(StreamEvent):
+    """A part of a file, as a piece of a body."""
+
+    part: FilePart
+
+
+class HttpStream(HTTPStream):
+    """A request and its answer, of which parts may be files."""
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """Take what the app says."""
+        sent = cast("Mapping[str, object] | None", message)
+        if sent is None or sent["type"] != EXTENSION:
+            await super().app_send(message)
+            return
+        if self.state is not ASGIHTTPState.RESPONSE:
+            raise UnexpectedMessageError(self.state, EXTENSION)
+        part = FilePart.of(sent)
+        if part and not suppress_body(self.scope["method"], int(self.response["status"])):
+            await self.send(FileBody(stream_id=self.stream_id, part=part))
+        if not sent.get("more_body", False):
+            await super().app_send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class WebSocket(WSStream):

@@ -25,9 +25,10 @@ from dmsg_trio._wire.yamux import Buffer
 
 from .blocks import BLOCK, give_back, scratch
 from .conflict import ConflictDetector
-from .mux_stream import FRAMES_IN_A_ROW, NOTHING, MuxStream, check_max_bytes
+from .mux_stream import CHUNK, FRAMES_IN_A_ROW, NOTHING, MuxStream, check_max_bytes
 from .resettable import ResettableStream
 
+SEND_BATCH: Final = CHUNK // MAX_FRAME_SIZE * MAX_PLAINTEXT  # bytes that go out in one yamux frame
 RECEIVE_BATCH: Final = 256 * 1024  # sealed bytes after which one receive_some takes no more
 RECEIVE_SIZE: Final = RECEIVE_BATCH + BLOCK + MAX_FRAME_SIZE  # what it can bring at the most
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import trio
 from starlette.types import Message, Receive, Scope, Send
 
+from dmsg_trio._asgi.files import EXTENSION, FilePartError
+
 Headers = Mapping[str, str]
 
 
@@ -43,8 +45,22 @@ class Answered:
 OnAnswered = Callable[[Answered], None]
 
 
+class FileChangedError(Exception):
+    """A file is not any more what it was when the answer began."""
+
+
 class ClientGoneError(Exception):
     """Whoever asked is not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """What ASGI takes for a file."""
+
+    number: int
+
+    def fileno(self) -> int:
+        return self.number
 
 
 class Exchange:
@@ -65,6 +81,7 @@ class Exchange:
         self._status = 0
         self._size = 0
         self._is_whole = False
+        self.sends_files = EXTENSION in scope.get("extensions", ())
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
@@ -77,6 +94,17 @@ class Exchange:
         await self._pass_on({"type": "http.response.body", "body": body, "more_body": more})
         self._size += len(body)
         self._is_whole = not more
+
+    async def send_file(self, number: int, start: int, count: int) -> None:
+        """Send bytes of an open file, where the server `sends_files`; more is to come after them."""
+        try:
+            await self._pass_on(
+                {"type": EXTENSION, "file": _Numbered(number), "offset": start, "count": count,
+                 "more_body": True}
+            )  # fmt: skip
+        except FilePartError as error:
+            raise FileChangedError(str(error)) from error
+        self._size += count
 
     async def _pass_on(self, message: Message) -> None:
         try:

@@ -15,9 +15,9 @@ from dmsg_trio._keys import PublicKey
 from dmsg_trio.apps.access import Admission, admission
 
 from ._accepting import prefers_json_untrusted
-from ._answers import Answer, ClientGoneError, Exchange, OnAnswered, text
+from ._answers import Answer, ClientGoneError, Exchange, FileChangedError, OnAnswered, text
 from ._listing import MAX_ENTRIES, PAGE_HEADERS, View, html_listing, json_listing
-from ._sending import FileChangedError, Sender
+from ._sending import Sender
 from ._serving import FileServer
 from ._target import NoSuchNameError, NotAPathError, Target, path_of, target_untrusted
 from ._tree import Opened, Tree

@@ -1,7 +1,7 @@
-"""Files on their way out: read in large pieces, and never other bytes than were promised.
+"""Files on their way out: in large pieces, and never other bytes than were promised.
 
-What the system has in memory is read at once; for the rest a thread waits. A file that is changed
-while it is sent breaks the answer before its last piece: what has arrived is known to be a part.
+A file that is changed while it is sent breaks the answer before its last piece: what has arrived is
+known to be a part.
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ from typing import Final
 
 import trio
 
+from dmsg_trio._asgi.files import PIECE, read_at
 from dmsg_trio._net.nurseries import open_service_nursery
 
-from ._answers import Exchange
+from ._answers import Exchange, FileChangedError
 from ._conditions import Version
 from ._ranges import Span
 from ._tree import Opened
 
-PIECE: Final = 512 * 1024  # bytes read and sent at once
+PART: Final = 4 * 1024 * 1024  # bytes of a file that the server is told to send at once
 
 COMPRESSION: Final = 4  # of 9: most of what can be gained, in half the time
 MAX_COMPRESSED: Final = 4  # answers that are compressed at once; more go out as they are
 GZIP: Final = 31  # zlib's window bits, with gzip's header
-
-
-class FileChangedError(Exception):
-    """A file is not any more what it was when the answer began."""
 
 
 class Reader:
@@ -43,12 +40,7 @@ class Reader:
     async def read(self, start: int, size: int) -> bytes:
         """Read so many bytes, or fewer; `FileChangedError` if there are none."""
         view = memoryview(self._buffer)[:size]
-        try:
-            count = _read_what_is_in_memory(self._number, view, start)
-        except BlockingIOError:
-            count = await trio.to_thread.run_sync(
-                os.preadv, self._number, [view], start, limiter=self._limiter
-            )
+        count = await read_at(self._number, view, start, self._limiter)
         if not count:
             raise FileChangedError("it is shorter now")
         return bytes(view[:count])
@@ -57,16 +49,6 @@ class Reader:
         """Raise `FileChangedError` if somebody wrote to the file."""
         if Version.of(os.fstat(self._number)) != self._version:
             raise FileChangedError("it was written to")
-
-
-def _read_what_is_in_memory(number: int, view: memoryview, start: int) -> int:
-    if not hasattr(os, "RWF_NOWAIT"):  # a system other than Linux
-        raise BlockingIOError
-    try:
-        return os.preadv(number, [view], start, os.RWF_NOWAIT)
-    except OSError as error:
-        # Some file systems cannot tell.
-        raise BlockingIOError from error
 
 
 class Sender:
@@ -90,6 +72,11 @@ class Sender:
         for head, (start, stop) in parts:
             if head:
                 await exchange.send(head)
+            while exchange.sends_files and stop - start > PIECE:
+                # All but what is read here below, to be sent after a look at the file.
+                count = min(PART, stop - start - PIECE)
+                await exchange.send_file(opened.number, start, count)
+                start += count
             while start < stop:
                 piece = await reader.read(start, min(PIECE, stop - start))
                 start += len(piece)

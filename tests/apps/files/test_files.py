@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from dmsg_trio._asgi.files import PIECE
 from dmsg_trio.apps.files import Answered, FilesApp
-from dmsg_trio.apps.files._sending import PIECE
 from dmsg_trio.apps.files._types import content_type_of
 from tests.apps.files.asking import CLIENT, ask
 
 TEXT = "".join(f"line {number}\n" for number in range(1000)).encode()
-LARGE = os.urandom(3 * PIECE + 12345)
+LARGE = os.urandom(6 * PIECE + 12345)
 
 
 @pytest.fixture
