@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -499,3 +500,29 @@ async def test_sigterm_ends_it_at_once(tmp_path: Path) -> None:
         web.process.terminate()
         with trio.fail_after(PATIENCE):
             assert await web.process.wait() == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_a_second_signal_does_not_wait_for_what_is_under_way(signals: int) -> None:
+    async with network() as up, open_client(discovery=up.ready.discovery) as client:
+        listener = client.listen(80)
+        async with dmsgweb("-q", "0", discovery=up.ready.discovery) as web:
+            host, _, port = web.place.partition(":")
+            async with await trio.open_tcp_stream(host, int(port)) as asking:
+                await asking.send_all(
+                    f"GET http://{client.pk}.dmsg/ HTTP/1.1\r\nHost: {client.pk}.dmsg\r\n\r\n".encode()
+                )
+                far = await listener.accept()
+                await far.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+                await receive_until(asking, b"\r\n\r\nha")
+                web.process.terminate()
+                await web.log.said("ending: 1 under way may take 5 s more")
+                if signals == 2:
+                    web.process.terminate()
+                    assert await web.process.wait() == -signal.SIGTERM
+                    assert (await all_of(asking)).removesuffix(b"<reset>") == b""
+                else:
+                    await far.send_all(b"lf")
+                    assert await all_of(asking) == b"lf"
+                    with trio.fail_after(PATIENCE):
+                        assert await web.process.wait() == 0

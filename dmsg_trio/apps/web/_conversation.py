@@ -35,15 +35,12 @@ MAX_NAME: Final = 200  # characters of a target that is noted
 Route = Callable[[h11.Request], Action]
 
 
-async def converse(
-    near: Near, route: Route, *, pool: Pool, book: Book, draining: Draining | None = None
-) -> None:
+async def converse(near: Near, route: Route, *, pool: Pool, book: Book, draining: Draining) -> None:
     """Do for each request what ``route`` says, until one side ends; the stream is not closed here."""
-    drained = draining or Draining()
     try:
-        while await _next(near, route, pool, book, drained):
+        while await _next(near, route, pool, book, draining):
             pass
-        await near.close(linger=near.awaits_body or not drained.has_begun)
+        await near.close(linger=near.awaits_body or not draining.has_begun)
     except (ClientGoneError, trio.BrokenResourceError, trio.ClosedResourceError):
         near.reset()
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -11,6 +12,9 @@ import trio
 from dmsg_trio._net.nurseries import open_service_nursery
 
 DRAIN_TIME: Final = 5.0  # seconds that answers under way still get
+
+
+logger = logging.getLogger("dmsg_trio.web")
 
 
 class Draining:
@@ -52,6 +56,8 @@ class Draining:
                 yield connections
             finally:
                 self.begin()
+                if count := len(connections.child_tasks) - len(self._idle):
+                    logger.warning("ending: %d under way may take %g s more", count, DRAIN_TIME)
                 connections.cancel_scope.deadline = trio.current_time() + DRAIN_TIME
 
     async def _hold(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:

@@ -20,6 +20,7 @@ from dmsg_trio.client import Client
 
 from ._book import Book
 from ._conversation import Action, converse
+from ._draining import Draining
 from ._errors import WebError
 from ._exchange import Onward
 from ._far import Pool
@@ -49,23 +50,26 @@ async def serve_forwards(
     book: Book | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Carry connections to the addresses; run until cancelled."""
+    """Carry connections to the addresses; run until cancelled, then give what is under way 5 s."""
     notes = book or Book()
-    async with open_service_nursery() as nursery:
+    draining = Draining()
+    async with draining.open_nursery() as connections, open_service_nursery() as nursery:
         for each in forwards:
-            port = _Port(client, each, notes)
+            port = _Port(client, each, notes, draining)
             nursery.start_soon(port.pool.run)
-            nursery.start_soon(trio.serve_listeners, port.serve, list(each.listeners))
+            serve = partial(trio.serve_listeners, handler_nursery=connections)
+            nursery.start_soon(serve, port.serve, list(each.listeners))
         task_status.started()
         await trio.sleep_forever()
 
 
 class _Port:
-    def __init__(self, client: Client, forward: Forward, book: Book) -> None:
+    def __init__(self, client: Client, forward: Forward, book: Book, draining: Draining) -> None:
         self._client = client
         self._forward = forward
         self._remote = forward.remote
         self._book = book
+        self._draining = draining
         self._connections = 0
         self.pool = Pool()
         port = f":{self._remote.port}" if self._remote.port != HTTP_PORT else ""
@@ -84,7 +88,7 @@ class _Port:
                 if self._forward.raw:
                     await self._carry(stream)
                 else:
-                    await converse(Near(stream), self._route, pool=self.pool, book=self._book)
+                    await self._converse(Near(stream))
             except WebError as error:
                 self._book.note(str(self._remote), str(error))
                 reset_when_closed(stream)
@@ -101,6 +105,9 @@ class _Port:
         with self._book.line("TCP", str(self._remote), Kind.DMSG) as carried:
             async with await dial(self._client, self._remote) as far:
                 await carry_both_ways(stream, far, carried=carried)
+
+    async def _converse(self, near: Near) -> None:
+        await converse(near, self._route, pool=self.pool, book=self._book, draining=self._draining)
 
     def _route(self, request: h11.Request) -> Action:
         if self._is_local:

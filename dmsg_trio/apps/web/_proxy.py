@@ -35,6 +35,7 @@ from dmsg_trio._wire.socks5 import (
 
 from ._book import Book
 from ._conversation import Action, Tunnel, converse
+from ._draining import Draining
 from ._errors import WebError, bad_request
 from ._exchange import Onward
 from ._far import Pool
@@ -62,19 +63,27 @@ async def serve_proxy(
     book: Book | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Be a proxy on ``listeners``; run until cancelled."""
-    proxy = _Proxy(ways, listeners, book or Book())
-    async with open_service_nursery() as nursery:
+    """Be a proxy on ``listeners``; run until cancelled, and then give what is under way 5 seconds."""
+    draining = Draining()
+    proxy = _Proxy(ways, listeners, book or Book(), draining)
+    async with draining.open_nursery() as connections, open_service_nursery() as nursery:
         nursery.start_soon(proxy.pool.run)
         nursery.start_soon(ways.names.aliases.watch)
         task_status.started()
-        await trio.serve_listeners(proxy.serve, list(listeners))
+        await trio.serve_listeners(proxy.serve, list(listeners), handler_nursery=connections)
 
 
 class _Proxy:
-    def __init__(self, ways: Ways, listeners: Sequence[trio.SocketListener], book: Book) -> None:
+    def __init__(
+        self,
+        ways: Ways,
+        listeners: Sequence[trio.SocketListener],
+        book: Book,
+        draining: Draining,
+    ) -> None:
         self._ways = ways
         self._book = book
+        self._draining = draining
         self._pages = Pages(ways, book)
         self._port: int = listeners[0].socket.getsockname()[1]
         self._connections = 0
@@ -101,7 +110,7 @@ class _Proxy:
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         data: bytes | bytearray = b""
-        with trio.move_on_after(FIRST_BYTE_TIME):
+        with self._draining.idle(), trio.move_on_after(FIRST_BYTE_TIME):
             data = await stream.receive_some()
         match data[:1]:
             case b"":
@@ -120,7 +129,9 @@ class _Proxy:
                 reset_when_closed(stream)
             case _:
                 near = Near(stream, bytes(data))
-                await converse(near, self._route, pool=self.pool, book=self._book)
+                await converse(
+                    near, self._route, pool=self.pool, book=self._book, draining=self._draining
+                )
 
     # ---- HTTP ----
 
@@ -187,7 +198,7 @@ class _Proxy:
         reader = SocksReader()
         reader.receive_data(data)
         request: Request | None = None
-        with trio.move_on_after(SOCKS_TIME):
+        with self._draining.idle(), trio.move_on_after(SOCKS_TIME):
             request = await self._receive_socks(stream, reader)
         if request is None:
             return

@@ -22,7 +22,7 @@ from dmsg_trio._wire.socks5 import (
     Request,
     encode,
 )
-from dmsg_trio.apps.web import Upstream
+from dmsg_trio.apps.web import Upstream, _draining
 from dmsg_trio.apps.web import _proxy as proxy_module
 from tests.apps.web.parties import (
     Scene,
@@ -35,6 +35,12 @@ from tests.cli.running import NOBODY
 from tests.waiting import PATIENCE, answered
 
 pytestmark = pytest.mark.network
+
+
+@pytest.fixture(autouse=True)
+def no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no connection that a test has left open."""
+    monkeypatch.setattr(_draining, "DRAIN_TIME", 0.05)
 
 
 async def socks(
