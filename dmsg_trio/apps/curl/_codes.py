@@ -80,7 +80,7 @@ def translated(
 ) -> TransferError:
     """Say which code and which words of ours an error of httpx or of the network has."""
     where = place(url)
-    text = one_line(error)
+    text = _shortened(one_line(error), url)
     match error:
         case TransferError():
             return error
@@ -129,9 +129,14 @@ def _not_reached(error: Exception, where: str, url: httpx.URL) -> TransferError:
         for each in (cause.attempts if isinstance(cause, UnreachableError) else ())
         if each.reason
     ]
-    key = url.host.removesuffix(".dmsg")
-    reason = "; ".join(filter(None, [words, *ways])).replace(key, f"{key[:SHOWN_DIGITS]}…")
+    reason = _shortened("; ".join(filter(None, [words, *ways])), url)
     return TransferError(ExitCode.NOT_CONNECTED, f"dialing {where}: {reason}")
+
+
+def _shortened(text: str, url: httpx.URL) -> str:
+    """Name whom a URL leads to no longer than it has to be."""
+    key = url.host.removesuffix(".dmsg")
+    return text.replace(key, f"{key[:SHOWN_DIGITS]}…") if len(key) > 2 * SHOWN_DIGITS else text
 
 
 def _wrong_answer(text: str, where: str, *, is_answered: bool) -> TransferError:

@@ -348,3 +348,13 @@ async def test_a_file_that_is_not_there_cannot_be_gone_on_with(tmp_path: Path) -
     assert code(report) == ExitCode.RANGE_ERROR
     assert "-r 3- has the rest alone" in str(report.error)
     assert names(tmp_path) == []
+
+
+async def test_an_error_names_a_key_by_its_first_digits() -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError(f"reading from {PK}:80: reset")
+
+    report = await transfer(Site(answer=answer), Collected().output)
+    assert str(report.error) == (
+        "(56) waiting for the answer of 0279be66…:80: reading from 0279be66…:80: reset"
+    )
