@@ -79,7 +79,8 @@ class Connection(httpcore.AsyncConnectionInterface):
             await self._drop()
             if self._requests == 1 or exchange is None or exchange.is_answered:
                 raise
-            if request.extensions.get(REPEATABLE):
+            # Without the end of its head nobody has a request, and its body was not touched.
+            if request.extensions.get(REPEATABLE) or not exchange.is_asked:
                 raise httpcore.ConnectionNotAvailable from error
             raise type(error)(f"{error}; {_what_is_unknown(request)}") from error
         except BaseException:

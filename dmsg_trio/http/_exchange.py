@@ -40,6 +40,7 @@ class Exchange:
         self._head: Head | None = None
         self._fault: httpcore.ReadError | httpcore.RemoteProtocolError | None = None
         self.is_answered = False  # at least by a first byte
+        self.is_asked = False  # all of the request's head has been sent
 
     @property
     def leaves_stream_free(self) -> bool:
@@ -74,6 +75,7 @@ class Exchange:
                 method=request.method, target=request.url.target, headers=request.headers
             )
         await self._send(event)
+        self.is_asked = True
 
     async def _send_body(self) -> None:
         if self._http.client_is_waiting_for_100_continue:

@@ -2,7 +2,8 @@
 
 A connection is used again if the server leaves it open. One that the server has closed meanwhile is
 seen before it is used. If the end crosses with a request, the request is sent once more where that
-does no harm: it is idempotent, and nothing of an answer had come.
+does no harm (RFC 9110, 9.2.2): it is idempotent and nothing of an answer had come, or the connection
+was gone before all of its head was sent.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ for _known in (urllib.parse.uses_relative, urllib.parse.uses_netloc):
 
 _SCHEMES: Final = {"dmsg", "http", "ws"}
 _IDEMPOTENT: Final = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
+_IDEMPOTENCY_KEYS: Final = {"idempotency-key", "x-idempotency-key"}  # as clients of Go have it
 
 # The most exact first, as these are classes of each other.
 _ERRORS: Final[tuple[tuple[type[Exception], type[httpx.RequestError]], ...]] = (
@@ -181,4 +183,6 @@ def _like(error: Exception) -> type[httpx.RequestError]:
 
 
 def _is_repeatable(request: httpx.Request) -> bool:
-    return request.method in _IDEMPOTENT and isinstance(request.stream, httpx.ByteStream)
+    says_so = any(name in request.headers for name in _IDEMPOTENCY_KEYS)
+    is_idempotent = request.method in _IDEMPOTENT or says_so
+    return is_idempotent and isinstance(request.stream, httpx.ByteStream)

@@ -380,7 +380,8 @@ async def test_trailers_are_left_out_and_leave_a_connection_that_is_used_again()
             await stream.send_all(request + b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")
             answer = b""
             while not answer.endswith(b"\r\n0\r\n\r\n"):
-                assert (data := await stream.receive_some())
+                data = await stream.receive_some()
+                assert data
                 answer += data
             assert answer.startswith(b"HTTP/1.1 200")
 

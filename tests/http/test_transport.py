@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 
 import httpx
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from trio.testing import MockClock
 
 from dmsg_trio._address import Address
@@ -179,7 +181,10 @@ async def test_a_server_that_closes_after_each_answer_gets_a_stream_for_each_req
         assert scripted.streams == 5
 
 
-async def test_an_end_that_crosses_with_a_request_costs_an_idempotent_one_nothing() -> None:
+@pytest.mark.parametrize(("method", "headers"), [("GET", {}), ("POST", {"Idempotency-Key": "7"})])
+async def test_an_end_that_crosses_with_a_request_costs_an_idempotent_one_nothing(
+    method: str, headers: dict[str, str]
+) -> None:
     scripted = Scripted(answers=1, keep=True)
     async with (
         Network(latency=0.05) as network,
@@ -194,7 +199,7 @@ async def test_an_end_that_crosses_with_a_request_costs_an_idempotent_one_nothin
         assert (await http.get(url)).text == "ok"
         scripted.close_now.set()  # its end is on the way while we ask
         await trio.lowlevel.checkpoint()
-        assert (await http.get(url)).text == "ok"
+        assert (await http.request(method, url, headers=headers)).text == "ok"
         assert scripted.streams == 2
 
 
@@ -219,6 +224,39 @@ async def test_an_end_that_crosses_with_an_order_is_an_error() -> None:
         with pytest.raises(httpx.RemoteProtocolError, match=unknown):
             await http.post(url)
         assert scripted.streams == 1
+
+
+async def test_an_order_is_sent_again_if_its_connection_broke_before_it_was_on_its_way() -> None:
+    streams: list[DmsgStream] = []
+
+    async def answer(stream: DmsgStream) -> None:
+        streams.append(stream)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await stream.receive_some():
+                await stream.send_all(OK)
+
+    async def reset_before_sending(step: str, _info: object) -> None:
+        if step == "http11.send_request_headers.started" and len(streams) == 1:
+            streams[0].reset()
+            await trio.testing.wait_all_tasks_blocked()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+
+    async with (
+        Network() as network,
+        network.client() as server,
+        network.client() as client,
+        server.listen(80) as listener,
+        open_service_nursery() as nursery,
+        httpx.AsyncClient(transport=DmsgTransport(client)) as http,
+    ):
+        nursery.start_soon(partial(trio.serve_listeners, answer, [listener]))
+        url = f"dmsg://{server.pk}/"
+        assert (await http.get(url)).text == "ok"
+        answered = await http.post(url, content=body(), extensions={"trace": reset_before_sending})
+        assert answered.text == "ok"
+        assert len(streams) == 2
 
 
 async def test_no_more_connections_than_allowed_and_who_waits_too_long_is_told(
