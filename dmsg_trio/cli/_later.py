@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 from typer.main import get_command
 
+from ._group import Group
 from ._settings import prepare
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Later(TyperCommand):
         return command.make_context(info_name, args, parent, **extra)
 
 
-class LaterGroup(TyperGroup):
+class LaterGroup(Group):
     """A group whose commands are the lines of a table."""
 
     table: ClassVar[Mapping[str, tuple[str, str]]]  # name: (module of dmsg_trio.cli, what it does)

@@ -24,6 +24,8 @@ import typer
 
 from dmsg_trio._errors import DmsgError
 
+from ._group import Group
+
 if TYPE_CHECKING:
     import trio
 
@@ -36,7 +38,7 @@ logger = logging.getLogger("dmsg_trio.cli")
 
 
 def program(
-    *, no_args_is_help: bool = False, cls: type[typer.core.TyperGroup] | None = None
+    *, no_args_is_help: bool = False, cls: type[typer.core.TyperGroup] = Group
 ) -> typer.Typer:
     """Make the Typer app of a program or command: plain help, fast, and no variables in tracebacks."""
     return typer.Typer(
