@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError
+
+ECHO_PORT: Final = 7  # where who echoes does so
 
 DialTimeout = Annotated[
     float,

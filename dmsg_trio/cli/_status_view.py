@@ -14,7 +14,7 @@ from typing import Final
 from ._health import ServerHealth
 from ._numbers import age, count
 from ._run import printable
-from .status import ClientStatus, Delegation, Report, ServerStatus
+from ._status_report import ClientStatus, Delegation, Report, ServerStatus
 
 WIDTH: Final = 80  # columns
 KEY_WIDTH: Final = 66

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 
-import trio
 import typer
 
-from dmsg_trio._errors import ConfigError, DmsgError, UnreachableError
-from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio.client import Client, DmsgStream
+from dmsg_trio._errors import ConfigError
 
-from ._joining import joined, why
 from ._options import HERE, Discovery, KeyOptions, ToolLogOptions, spread
 from ._parties import DialTimeout, parse_address
 from ._run import program, run
-
-logger = logging.getLogger("dmsg_trio.cli")
-
-READ_SIZE: Final = 256 * 1024
-STDIN: Final = 0
-STDOUT: Final = 1
 
 app = program(no_args_is_help=True)
 
@@ -57,69 +44,12 @@ def cat(
         raise ConfigError("give either PK:PORT or --listen PORT")
     if keys.key_stdin or str(keys.key_file) == "-":
         raise ConfigError("standard input cannot be both the key and what is sent")
+    remote = None if listen else parse_address(address)
+    allowed = frozenset(parse_address(pk, default_port=1).pk for pk in allow or [])
     sk = keys.secret_key()
-    if listen:
-        allowed = frozenset(parse_address(pk, default_port=1).pk for pk in allow or [])
-        run(partial(_wait_and_talk, sk, discovery, listen, allowed, wait))
+    from ._cat_run import dial_and_talk, wait_and_talk
+
+    if remote is None:
+        run(partial(wait_and_talk, sk, discovery, listen, allowed, wait))
     else:
-        remote = parse_address(address)
-        run(partial(_dial_and_talk, sk, discovery, remote.pk, remote.port, wait))
-
-
-async def _dial_and_talk(
-    sk: SecretKey | None, discovery: str, pk: PublicKey, port: int, wait: float
-) -> None:
-    async with joined(sk, discovery, wait) as client:
-        await talk(await _dial(client, pk, port, wait))
-
-
-async def _dial(client: Client, pk: PublicKey, port: int, wait: float) -> DmsgStream:
-    try:
-        with trio.fail_after(wait):
-            return await client.open_stream(pk, port)
-    except UnreachableError as error:
-        raise DmsgError(why(error)) from error
-    except trio.TooSlowError:
-        raise DmsgError(f"{pk}:{port} did not answer within {wait:g} s") from None
-
-
-async def _wait_and_talk(
-    sk: SecretKey | None, discovery: str, port: int, allowed: frozenset[PublicKey], wait: float
-) -> None:
-    async with joined(sk, discovery, wait) as client, client.listen(port) as listener:
-        print(f"listening on {listener.address}", file=sys.stderr, flush=True)
-        while True:
-            stream = await listener.accept()
-            if not allowed or stream.remote.pk in allowed:
-                await talk(stream)
-                return
-            logger.warning("refused %s, which is not among those allowed", stream.remote)
-            stream.reset()
-
-
-async def talk(stream: DmsgStream) -> None:
-    """Copy both ways until both directions have ended."""
-    try:
-        async with stream, trio.open_nursery() as nursery:
-            nursery.start_soon(_copy_input, stream)
-            async for data in stream:
-                await _write_output(data)
-            # A pipe may have more to send to a peer that said its last word. A person has not.
-            if os.isatty(STDIN):
-                nursery.cancel_scope.cancel()
-    except* trio.BrokenResourceError as group:
-        raise DmsgError(f"the stream broke: {group.exceptions[0]}") from None
-
-
-async def _copy_input(stream: DmsgStream) -> None:
-    # A thread, since regular files cannot be waited for, and a terminal must stay as it is.
-    while data := await trio.to_thread.run_sync(os.read, STDIN, READ_SIZE, abandon_on_cancel=True):
-        await stream.send_all(data)
-    await stream.send_eof()
-
-
-async def _write_output(data: bytes | bytearray) -> None:
-    rest = memoryview(data)
-    while rest:
-        written = await trio.to_thread.run_sync(os.write, STDOUT, rest, abandon_on_cancel=True)
-        rest = rest[written:]
+        run(partial(dial_and_talk, sk, discovery, remote.pk, remote.port, wait))

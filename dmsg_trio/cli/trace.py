@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Final, NoReturn
+from typing import Annotated
 
-import trio
 import typer
 
-from dmsg_trio._address import Address
-from dmsg_trio._errors import Attempt, RefusedError, UnreachableError
-from dmsg_trio._keys import SecretKey
-from dmsg_trio.discovery import HttpDiscovery
-
-from ._joining import joined, why
 from ._options import HERE, AsJson, Discovery, KeyOptions, ToolLogOptions, spread
-from ._parties import DialTimeout, parse_address
-from ._run import one_line, printable, program, run
-
-TIERS: Final = {1: "a server of its", 2: "across servers", 3: "a new session"}
+from ._parties import ECHO_PORT, DialTimeout, parse_address
+from ._run import program, run
 
 app = program()
 
@@ -45,84 +33,7 @@ def trace(
     Exit code 1 means that it was not reached. A refusal by the client itself proves a way, too.
     """
     log.set_up()
-    remote = parse_address(address, default_port=7)
-    run(partial(_trace, keys.secret_key(), discovery, remote, wait, sessions, as_json=as_json))
+    remote, sk = parse_address(address, default_port=ECHO_PORT), keys.secret_key()
+    from ._trace_run import trace_dial
 
-
-async def _trace(
-    sk: SecretKey | None, url: str, remote: Address, wait: float, sessions: int, *, as_json: bool
-) -> None:
-    tell = _Teller(as_json=as_json)
-    async with (
-        HttpDiscovery(url) as discovery,
-        joined(sk, url, wait, min_sessions=sessions) as client,
-    ):
-        try:
-            entry = await discovery.entry(remote.pk)
-        except UnreachableError as error:
-            tell.line("entry", f"{url}: {why(error)}")
-            tell.fail()
-        count = len(entry.delegated_servers)
-        tell.line("entry", f"{url}: at {count} server{'' if count == 1 else 's'}")
-        for pk in entry.delegated_servers:
-            tell.line("its server", str(pk))
-        for pk, session in client.sessions.items():
-            mark = ", one of its" if pk in entry.delegated_servers else ""
-            trip = 1000 * (session.connection.round_trip or 0)
-            tell.line("our session", f"{pk} at {session.peer}, round trip {trip:.2f} ms{mark}")
-        began = trio.current_time()
-        try:
-            with trio.fail_after(wait):
-                dialed = await client.dial(remote.pk, remote.port)
-        except RefusedError as error:
-            tell.line("answer", f"{one_line(error.reason)}, {_ms(trio.current_time() - began)}")
-            tell.end(reached=True)
-        except UnreachableError as error:
-            tell.attempts(error.attempts)
-            tell.fail()
-        except trio.TooSlowError:
-            tell.line("answer", f"none within {wait:g} s")
-            tell.fail()
-        else:
-            tell.attempts(dialed.attempts)
-            dialed.stream.reset()
-            tell.end(reached=True)
-
-
-class _Teller:
-    """Prints as it goes, or gathers for one JSON object at the end."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self._found: list[dict[str, object]] = []
-
-    def line(self, what: str, text: str) -> None:
-        """Tell one thing."""
-        self._found.append({"what": what, "text": text})
-        if not self._as_json:
-            print(f"{what:12} {printable(text)}", flush=True)
-
-    def attempts(self, attempts: tuple[Attempt, ...]) -> None:
-        """Tell each attempt of the dial."""
-        for each in attempts:
-            found = "open" if not each.reason else one_line(each.reason)
-            self._found.append({"what": "attempt", **asdict(each)})
-            if not self._as_json:
-                kind = f"{each.tier}. {TIERS[each.tier]}"
-                print(f"{'attempt':12} {kind}, {each.server}: {found}, {_ms(each.seconds)}")
-
-    def end(self, *, reached: bool) -> None:
-        """Sum up."""
-        if self._as_json:
-            print(json.dumps({"reached": reached, "steps": self._found}, indent=2))
-        else:
-            print("reached" if reached else "not reached", flush=True)
-
-    def fail(self) -> NoReturn:
-        """Sum up and end the program: no way was found."""
-        self.end(reached=False)
-        sys.exit(1)
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.2f} ms"
+    run(partial(trace_dial, sk, discovery, remote, wait, sessions, as_json=as_json))

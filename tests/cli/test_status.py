@@ -15,7 +15,7 @@ from dmsg_trio._asgi import serve_tcp
 from dmsg_trio.cli._health import ContestedKey, LinkHealth, ServerHealth, ask_all, named, nearby
 from dmsg_trio.cli._numbers import age, size
 from dmsg_trio.cli._status_view import MANY_SERVERS, MAX_SHOWN, lines_of
-from dmsg_trio.cli.status import ClientStatus, Delegation, Report, ServerStatus
+from dmsg_trio.cli._status_report import ClientStatus, Delegation, Report, ServerStatus
 from dmsg_trio.discovery import ClientInfo, Entry, HttpDiscovery, ServerInfo
 from dmsg_trio.discovery.serving import DiscoveryService, Policy, make_app, open_store
 from dmsg_trio.server.serving import ServerConfig, serve_from_config
