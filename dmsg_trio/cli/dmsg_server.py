@@ -8,26 +8,22 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
 
-import trio
 import typer
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import SecretKey
-from dmsg_trio.server._config import (
-    ServerConfig,
-    form_of_config,
-    load_config,
-    parse_config,
-)
 
 from ._main import main_of
 from ._options import KeyOptions, Level, LogOptions, spread
 from ._private_files import write_private
 from ._run import STOPS, program, run
 from ._version import Version
+
+if TYPE_CHECKING:
+    from dmsg_trio.server._config import ServerConfig
 
 DISCOVERY: Final = "http://dmsgd.skywire.skycoin.com"  # of the production network
 TEST_DISCOVERY: Final = "http://dmsgd.skywire.dev"
@@ -112,7 +108,9 @@ def start(
 
 async def serve(config: ServerConfig) -> None:
     """Run a server; the first signal drains it, the next one is left to `run`, which cancels."""
-    from dmsg_trio.server.serving import serve_from_config  # `config gen` needs no web framework
+    import trio
+
+    from dmsg_trio.server.serving import serve_from_config
 
     async with trio.open_nursery() as nursery:
         server = await nursery.start(serve_from_config, config)
@@ -130,6 +128,8 @@ def _read(file: Path | None, config: Path | None, *, stdin: bool, keys: KeyOptio
             f"and {len(named)} are named; 'dmsg-server config gen' makes one"
         )
     (path,) = named
+    from dmsg_trio.server._config import load_config, parse_config
+
     if str(path) != "-":
         return load_config(path, key=keys.secret_key())
     if keys.key_stdin or str(keys.key_file) == "-":
@@ -185,6 +185,8 @@ def gen(
 
     On standard output the whole of it is printed, secret key included.
     """
+    from dmsg_trio.server._config import form_of_config
+
     sk = SecretKey.generate()
     form = form_of_config(sk, discovery=TEST_DISCOVERY if test else DISCOVERY)
     if output is None or str(output) == "-":
