@@ -11,7 +11,8 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio.apps.pty.copy import CopyOptions, Outcome, get, put
 
 from ._progress import copy_progress
-from ._pty_way import WayOptions, routed
+from ._pty_route import routed
+from ._pty_way import WayOptions
 from ._run import REFUSED
 
 # A host is named by its key: what else has a colon in it is a path.

@@ -15,7 +15,8 @@ from dmsg_trio._wire.pty import WHITELIST, WHITELIST_ADD, WHITELIST_REMOVE, WHIT
 from dmsg_trio._wire.rpc import Method
 from dmsg_trio.apps.pty._rpc import RpcClient, RpcError, open_rpc
 
-from ._pty_way import WayOptions, routed
+from ._pty_route import routed
+from ._pty_way import WayOptions
 from ._run import REFUSED, one_line
 
 

@@ -13,8 +13,9 @@ from dmsg_trio._wire.shell import SHELL_URI, SessionInfo
 from dmsg_trio.apps.pty._routes import Route
 from dmsg_trio.apps.pty.remote._resuming import list_sessions, open_attached_shell
 
+from ._pty_route import routed
 from ._pty_talk import Manner, talk
-from ._pty_way import WayOptions, routed
+from ._pty_way import WayOptions
 from ._raw_terminal import window_size
 from ._run import printable
 from ._stdio import STDIN, STDOUT

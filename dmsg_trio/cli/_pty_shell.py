@@ -17,8 +17,9 @@ from dmsg_trio.apps.pty.remote._forwarding import forward_here, forward_there
 from dmsg_trio.apps.pty.remote._remote import ShellRefusedError, Wanted
 
 from ._forward_specs import ForwardSpec
+from ._pty_route import routed
 from ._pty_talk import Manner, talk
-from ._pty_way import WayOptions, routed
+from ._pty_way import WayOptions
 from ._raw_terminal import window_size
 from ._run import one_line
 from ._stdio import STDOUT

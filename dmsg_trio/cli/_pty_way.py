@@ -1,26 +1,22 @@
-"""How a program of the remote shell gets to a host: as a client of its own, or through the one here."""
+"""By which way a host is reached, as the programs of the remote shell are told."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from dmsg_trio._address import Address
-from dmsg_trio._errors import ConfigError, DmsgError, UnreachableError
-from dmsg_trio.apps.pty._local import LocalSocket, check_socket
-from dmsg_trio.apps.pty._places import PTY_PORT, default_socket
-from dmsg_trio.apps.pty._routes import DirectRoute, LocalRoute, Route
+from dmsg_trio._errors import ConfigError
+from dmsg_trio.apps.pty._places import default_socket
 
-from ._joining import joined, why
 from ._options import HERE, KeyOptions
-from ._parties import parse_address
+
+if TYPE_CHECKING:
+    from dmsg_trio.apps.pty._local import LocalSocket
 
 CONFIG: Final = "config.json"
 
@@ -46,6 +42,8 @@ class WayOptions(KeyOptions):
 
     def local_socket(self) -> LocalSocket:
         """Say where the host of this machine listens: flags count over its configuration."""
+        from dmsg_trio.apps.pty._local import LocalSocket
+
         network, address = self.clinet, self.cliaddr
         if self.confpath or (not address and Path(CONFIG).exists()):
             given = _settings(Path(self.confpath or CONFIG), must_be_one=bool(self.confpath))
@@ -88,39 +86,3 @@ def _settings(path: Path, *, must_be_one: bool) -> dict[str, str]:
     if must_be_one:
         raise ConfigError(f"{path} is not the configuration of a host")
     return {}
-
-
-def parse_host(text: str) -> Address:
-    """Read ``PK`` or ``PK:port`` of a host."""
-    return parse_address(text, default_port=PTY_PORT)
-
-
-@asynccontextmanager
-async def routed(host: str, way: WayOptions) -> AsyncIterator[Route]:
-    """Have a way to ``PK[:port]``, or to this machine's host if it is empty, for the block."""
-    async with open_route(parse_host(host) if host else None, way) as route:
-        try:
-            yield route
-        except UnreachableError as error:
-            raise DmsgError(why(error)) from error
-
-
-@asynccontextmanager
-async def open_route(host: Address | None, way: WayOptions) -> AsyncIterator[Route]:
-    """Have a way to ``host`` for the block, or to the host of this machine if it is None."""
-    sk = way.secret_key() if host is not None else None
-    if host is not None and sk is not None:
-        async with joined(sk, way.discovery, way.timeout) as client:
-            yield DirectRoute(client, host)
-        return
-    socket = way.local_socket()
-    if not socket.is_there:
-        if host is None:
-            raise ConfigError(f"no host runs on this machine: {socket} is not there")
-        raise ConfigError(
-            f"no key to go by, and no host runs on this machine ({socket} is not there):"
-            " give a key with --key-file ('dmsg keys new FILE' makes one), or start dmsgpty-host"
-        )
-    if socket.network == "unix":
-        check_socket(Path(socket.address))
-    yield LocalRoute(socket, host)

@@ -13,11 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from dmsg_trio._errors import ConfigError
 
 from ._forward_specs import ForwardSpec
+from ._group import Group
 from ._main import main_of
 from ._options import AsJson, ToolLogOptions, spread
 from ._pty_way import ShortWayOptions, WayOptions
@@ -33,7 +33,7 @@ SHELL: Final = "shell"  # the command that needs no name
 BREAK: Final = "\0--"  # stands for the "--" before a command, which the parser would swallow
 
 
-class _Program(TyperGroup):
+class _Program(Group):
     """Takes what is no command for the address of a host."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-import shlex
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,30 +14,18 @@ import typer
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._files import MAX_SETTINGS
-from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio.apps.pty._places import PTY_PORT
-from dmsg_trio.apps.pty.host._config import HostConfig, host_config
-from dmsg_trio.apps.pty.host._sources import (
-    ENV_PREFIX,
-    Source,
-    allowed_in,
-    form_of_config,
-    from_bytes,
-    from_common_variables,
-    from_environment,
-    from_file,
-    from_flags,
-)
+from dmsg_trio._keys import SecretKey
+from dmsg_trio.apps.pty._places import ENV_PREFIX
 
 from ._access import keys_named
 from ._main import main_of
-from ._options import HERE, KeyOptions, LogOptions, spread
+from ._options import KeyOptions, LogOptions, spread
 from ._private_files import write_private
-from ._run import STOPS, program, run
+from ._run import program, run
 from ._version import Version
 
 if TYPE_CHECKING:
-    from dmsg_trio.client import Client
+    from dmsg_trio.apps.pty.host._sources import Source
 
 CONFIG: Final = "./config.json"  # where the reference looks
 
@@ -129,21 +115,26 @@ def dmsgpty_host(
         "shell": shell,
         "audit_log": audit_log,
     }
-    given = [] if not confstdin else [_standard_input(keys)]
     path = _path(confpath, optional=confstdin)
+    from dmsg_trio.apps.pty.host import _sources as sources
+    from dmsg_trio.apps.pty.host._config import host_config
+
+    from ._pty_host_run import serve
+
+    given = [] if not confstdin else [_standard_input(keys)]
     config = host_config(
         [
-            from_common_variables(os.environ),
+            sources.from_common_variables(os.environ),
             *given,
-            *([from_file(path)] if path is not None and path.exists() else []),
-            from_environment(os.environ, envprefix),
-            from_flags(flags),
+            *([sources.from_file(path)] if path is not None and path.exists() else []),
+            sources.from_environment(os.environ, envprefix),
+            sources.from_flags(flags),
         ],
         key=keys.secret_key(),
         allow_file=path,
         allowed=(
             *keys_named(allow or (), "--allow"),
-            *(pk for each in given for pk in allowed_in(each)),
+            *(pk for each in given for pk in sources.allowed_in(each)),
         ),
     )
     log.set_up()
@@ -154,6 +145,8 @@ def dmsgpty_host(
 def _standard_input(keys: KeyOptions) -> Source:
     if keys.key_stdin or str(keys.key_file) == "-":
         raise ConfigError("standard input cannot be both the configuration and the key")
+    from dmsg_trio.apps.pty.host._sources import from_bytes
+
     return from_bytes(sys.stdin.buffer.read(MAX_SETTINGS + 1), "standard input")
 
 
@@ -177,99 +170,6 @@ def _check_rights(user: str | None) -> None:
         logger.warning("shells run as root: --user names somebody who may do less")
 
 
-async def serve(config: HostConfig) -> None:
-    """Be a host; the first signal drains it, the next one is left to `run`, which cancels."""
-    import trio
-
-    from dmsg_trio._net.nurseries import open_service_nursery
-    from dmsg_trio.apps.pty.host._allow import AllowList
-    from dmsg_trio.apps.pty.host._audit import Audit
-    from dmsg_trio.apps.pty.host._host import PtyHost
-    from dmsg_trio.client import open_client
-
-    async def reload_on_signal(
-        *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        had_terminal = has_terminal()
-        with trio.open_signal_receiver(signal.SIGHUP) as signals:
-            task_status.started()
-            async for _ in signals:
-                if had_terminal and not has_terminal():
-                    # Nobody who closes a window means to leave a way in behind.
-                    logger.info("SIGHUP: the terminal is gone, ending")
-                    host.drain()
-                    return
-                allow.reload()
-                logger.info("SIGHUP: %d keys may enter", len(allow.keys))
-
-    async def drain_on_signal() -> None:
-        with trio.open_signal_receiver(*STOPS) as signals:
-            async for _ in signals:
-                break
-        host.drain()
-
-    for warning in config.warnings:
-        logger.warning("%s", warning)
-    allow = AllowList(config.allow_file, given=config.allowed)
-    audit = Audit(config.audit_log)
-    try:
-        async with (
-            open_client(
-                config.secret_key,
-                discovery=config.discovery,
-                min_sessions=config.min_sessions,
-                wait=False,
-            ) as client,
-            open_service_nursery() as nursery,
-        ):
-            host = PtyHost(client, config.options, allow, audit)
-            await nursery.start(reload_on_signal)
-            await nursery.start(allow.watch)
-            nursery.start_soon(drain_on_signal)
-            nursery.start_soon(_tell_when_registered, client, config.discovery)
-            async with trio.open_nursery() as serving:
-                await serving.start(host.serve)
-                print(welcome(config, allow.keys), flush=True)
-    finally:
-        audit.close()
-
-
-async def _tell_when_registered(client: Client, discovery: str) -> None:
-    await client.wait_registered()
-    logger.info("registered at %s", discovery)
-
-
-def has_terminal() -> bool:
-    """Tell whether this process was started at a terminal that is still there."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
-
-
-def welcome(config: HostConfig, allowed: tuple[PublicKey, ...]) -> str:
-    """Tell whoever started the host where it is and how to get in."""
-    pk, options = config.secret_key.pk, config.options
-    address = str(pk) if options.port == PTY_PORT else f"{pk}:{options.port}"
-    discovery = "" if config.discovery == HERE else f" --discovery {shlex.quote(config.discovery)}"
-    lines = [
-        f"key     {pk}",
-        f"port    {options.port}, of the network at {config.discovery}",
-        f"socket  {options.address}",
-        f"enter   dmsgpty-cli --key-file FILE{discovery} {address}",
-    ]
-    if allowed:
-        lines.append(f"allowed {len(allowed)} " + ("key" if len(allowed) == 1 else "keys"))
-    else:
-        by_hand = f', or write it to "wl" in {config.allow_file}' if config.allow_file else ""
-        lines.append(
-            "allowed nobody: the allow list is empty. "
-            f"To add a key: dmsgpty-cli whitelist-add PK{by_hand}"
-        )
-    return "\n".join(lines)
-
-
 # ---- confgen ----
 
 
@@ -286,8 +186,13 @@ def confgen(
 
     The variables of the host count for what is written.
     """
+    from dmsg_trio.apps.pty.host import _sources as sources
+
     sk = SecretKey.generate()
-    environment = from_common_variables(os.environ), from_environment(os.environ, envprefix)
-    form = form_of_config(sk, *environment)
+    environment = (
+        sources.from_common_variables(os.environ),
+        sources.from_environment(os.environ, envprefix),
+    )
+    form = sources.form_of_config(sk, *environment)
     write_private(path.resolve() if unsafe else path, form, overwrite=unsafe, option="--unsafe")
     print(sk.pk)

@@ -10,7 +10,6 @@ import stat
 import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
 import pytest
@@ -23,7 +22,7 @@ from dmsg_trio.apps.pty.host._allow import AllowList
 from dmsg_trio.apps.pty.host._audit import Audit
 from dmsg_trio.apps.pty.host._config import HostConfig, HostOptions, host_config
 from dmsg_trio.apps.pty.host._sources import DISCOVERY, from_file
-from dmsg_trio.cli import dmsgpty_host
+from dmsg_trio.cli import _pty_host_run, dmsgpty_host
 from dmsg_trio.cli._options import HERE
 from dmsg_trio.client import Client
 from tests.waiting import PATIENCE, hearing
@@ -229,16 +228,15 @@ def test_only_root_runs_shells_of_others(folder: Path, monkeypatch: pytest.Monke
 # ---- while it runs ----
 
 
-class FakeHost(ModuleType):
+class FakeHost:
     """What stands for a host here: it only waits, and remembers whom it would let in."""
 
     def __init__(self) -> None:
-        super().__init__("dmsg_trio.apps.pty.host._host")
         self.allow = AllowList()
         self.has_ended = False
         self._drain_wanted = trio.Event()
 
-    def PtyHost(  # noqa: N802 - stands in for the class of that name
+    def made(
         self, _client: Client, _options: HostOptions, allow: AllowList, _audit: Audit
     ) -> FakeHost:
         self.allow = allow
@@ -256,7 +254,7 @@ class FakeHost(ModuleType):
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host = FakeHost()
-    monkeypatch.setitem(sys.modules, host.__name__, host)
+    monkeypatch.setattr(_pty_host_run, "PtyHost", host.made)
     return host
 
 
@@ -286,7 +284,7 @@ async def test_a_hangup_reads_the_allow_list_again(
     printed = Printed()
     monkeypatch.setattr(sys, "stdout", printed)
     with hearing("dmsg_trio.pty") as log:
-        nursery.start_soon(dmsgpty_host.serve, a_config(folder / "config.json"))
+        nursery.start_soon(_pty_host_run.serve, a_config(folder / "config.json"))
         await printed.came.wait()
         assert "allowed nobody" in printed.text
         write(folder / "config.json", wl=[str(A)])
@@ -301,10 +299,10 @@ async def test_it_ends_with_the_terminal_that_it_was_started_at(
 ) -> None:
     printed = Printed()
     monkeypatch.setattr(sys, "stdout", printed)
-    monkeypatch.setattr(dmsgpty_host, "has_terminal", lambda: not printed.came.is_set())
+    monkeypatch.setattr(_pty_host_run, "has_terminal", lambda: not printed.came.is_set())
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(dmsgpty_host.serve, a_config(folder / "config.json"))
+            nursery.start_soon(_pty_host_run.serve, a_config(folder / "config.json"))
             await printed.came.wait()
             os.kill(os.getpid(), signal.SIGHUP)
     assert host.has_ended
@@ -319,7 +317,7 @@ def test_it_says_how_to_get_in_and_that_nobody_may() -> None:
         options=HostOptions(port=2022, address="/run/x.sock"),
         allow_file=Path("a.json"),
     )
-    said = dmsgpty_host.welcome(config, ())
+    said = _pty_host_run.welcome(config, ())
     way = f"--key-file FILE --discovery {DISCOVERY}"
     assert f"enter   dmsgpty-cli {way} {KEY.pk}:2022\n" in said
     assert "socket  /run/x.sock" in said
@@ -330,6 +328,6 @@ def test_it_says_how_to_get_in_and_that_nobody_may() -> None:
 
 
 def test_what_the_client_takes_by_itself_need_not_be_typed() -> None:
-    said = dmsgpty_host.welcome(HostConfig(secret_key=KEY, discovery=HERE), (A, B))
+    said = _pty_host_run.welcome(HostConfig(secret_key=KEY, discovery=HERE), (A, B))
     assert f"enter   dmsgpty-cli --key-file FILE {KEY.pk}\n" in said
     assert said.endswith("allowed 2 keys")

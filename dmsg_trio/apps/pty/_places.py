@@ -8,6 +8,7 @@ from typing import Final
 
 PTY_PORT: Final = 22  # of the network
 SOCKET_NAME: Final = "dmsgpty.sock"
+ENV_PREFIX: Final = "DMSGPTY"  # of the variables that say so
 
 
 def default_socket(environment: Mapping[str, str]) -> str:

@@ -17,10 +17,9 @@ import msgspec
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._files import MAX_SETTINGS, fault_of_readers, read_settings_file
 from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio.apps.pty._places import PTY_PORT, default_socket
+from dmsg_trio.apps.pty._places import ENV_PREFIX, PTY_PORT, default_socket
 
 DISCOVERY: Final = "http://dmsgd.skywire.skycoin.com"  # of the production network
-ENV_PREFIX: Final = "DMSGPTY"
 
 MAX_SESSIONS: Final = 256  # at once, detached ones included
 MAX_SESSIONS_PER_KEY: Final = 32
