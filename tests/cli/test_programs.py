@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
 import pytest
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from dmsg_trio.cli import dmsg, pty
@@ -26,7 +28,9 @@ TABLE: dict[tuple[str, ...], tuple[str, str]] = {
 }
 
 # What takes long to import, and is of no use for a line of help.
-SLOW = ("trio", "httpx", "starlette", "hypercorn", "cryptography", "nacl", "coincurve", "rich")
+AT_WORK = {"trio", "anyio", "asyncio", "httpx", "ssl", "starlette", "hypercorn", "cryptography"}
+SLOW = {*AT_WORK, "pydantic", "rich", "importlib.metadata"}
+KEYS = {"nacl", "coincurve"}  # what options are made of
 
 
 def output(*command: str) -> str:
@@ -103,11 +107,51 @@ def test_the_version_is_that_of_the_project() -> None:
         )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["pty", "--help"]], ids=" ".join)
-def test_the_help_waits_for_nothing_that_takes_long_to_import(words: list[str]) -> None:
-    code = f"import json, sys; from dmsg_trio.cli.dmsg import umbrella; umbrella().main({words}, standalone_mode=False); print(json.dumps(list(sys.modules)))"
-    modules = json.loads(output(sys.executable, "-c", code).splitlines()[-1])
-    assert set(SLOW) & set(modules) == set()
+def imported(*words: str) -> set[str]:
+    """Tell all modules that `dmsg` has imported when it has done what these words say."""
+    code = (
+        "import json, sys\n"
+        "from dmsg_trio.cli.dmsg import umbrella\n"
+        f"try: umbrella().main({words}, standalone_mode=False)\n"
+        "except Exception as error: assert hasattr(error, 'exit_code'), error\n"
+        "print(json.dumps(list(sys.modules)))"
+    )
+    return set(json.loads(output(sys.executable, "-c", code).splitlines()[-1]))
+
+
+@pytest.mark.parametrize("group", [(), ("pty",)], ids=lambda group: " ".join(("dmsg", *group)))
+def test_the_help_of_a_group_waits_for_nothing_that_takes_long(group: tuple[str, ...]) -> None:
+    assert (SLOW | KEYS) & imported(*group, "--help") == set()
+
+
+@pytest.mark.parametrize("words", TABLE, ids=" ".join)
+def test_the_help_of_a_command_waits_for_nothing_that_takes_long(words: tuple[str, ...]) -> None:
+    assert SLOW & imported(*words, "--help") == set()
+
+
+@pytest.mark.parametrize("words", TABLE, ids=" ".join)
+def test_an_option_that_is_not_there_is_refused_as_fast(words: tuple[str, ...]) -> None:
+    assert SLOW & imported(*words, "--fly") == set()
+
+
+def subcommands() -> Iterator[tuple[str, ...]]:
+    """Name all commands of commands."""
+    for words, (module, _) in TABLE.items():
+        command = get_command(import_module(f"dmsg_trio.cli.{module}").app)
+        if isinstance(command, TyperGroup):
+            yield from ((*words, name) for name in command.commands)
+
+
+@pytest.mark.parametrize("words", list(subcommands()), ids=" ".join)
+def test_the_help_of_a_commands_command_waits_for_nothing_that_only_runs(
+    words: tuple[str, ...],
+) -> None:
+    assert AT_WORK & imported(*words, "--help") == set()
+
+
+@pytest.mark.parametrize("words", [("curl",), ("http",), ("server",), ("pty", "cli")], ids=" ".join)
+def test_the_version_is_told_without_what_only_runs(words: tuple[str, ...]) -> None:
+    assert AT_WORK & imported(*words, "--version") == set()
 
 
 def test_a_command_that_is_not_there_is_wrong_usage() -> None:
