@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from fastapi import BackgroundTasks, Depends, FastAPI, Form, Request, UploadFile, WebSocket
 from fastapi.responses import StreamingResponse
+from httpx_ws import AsyncWebSocketSession, WebSocketUpgradeError, aconnect_ws
 from hypercorn.middleware import TrioWSGIMiddleware
 from quart import Response, abort, redirect, request, url_for, websocket
 from quart_trio import QuartTrio
@@ -299,6 +300,18 @@ async def test_a_websocket_is_told_that_the_server_goes(
         both.stop()
         with pytest.raises(ConnectionClosed, match="1001"):
             await ws.get_message()
+
+
+@each_framework
+async def test_a_client_of_httpx_has_websockets_too(make_app: MakeApp) -> None:
+    async with ends(app=make_app(Notes())) as both, both.http() as http:
+        ws: AsyncWebSocketSession
+        async with aconnect_ws(f"dmsg://{both.server.pk}/ws", http) as ws:
+            await ws.send_text("hello " * 20_000)
+            assert await ws.receive_text() == "HELLO " * 20_000
+        with pytest.raises(WebSocketUpgradeError):
+            async with aconnect_ws(f"dmsg://{both.server.pk}/nowhere", http):
+                pass
 
 
 # ---- names of hosts ----
