@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 import anyio
 import anyio.abc
@@ -35,6 +36,17 @@ class AnyioByteStream(anyio.abc.ByteStream):
         """End our direction; the peer's goes on."""
         with _errors_of_anyio():
             await self._stream.send_eof()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the stream after a block that went well; reset it after one that did not."""
+        if exc_type is not None and isinstance(self._stream, ResettableStream):
+            self._stream.reset()
+        await self.aclose()
 
     async def aclose(self) -> None:
         """End the stream; under a cancellation reset it, as anyio has it for what is left halfway."""
