@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dmsg_trio._errors import ConfigError
 from dmsg_trio.apps.pty.copy import CopyOptions, Outcome, get, put
 
-from ._progress import copy_progress
+from ._pty_progress import copy_progress
 from ._pty_route import routed
 from ._pty_way import WayOptions
 from ._run import REFUSED

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from dmsg_trio.cli._progress import SHOWN_NAME, Bar, Lines, copy_progress, shortened
+from dmsg_trio.cli._progress import SHOWN_NAME, shortened
+from dmsg_trio.cli._pty_progress import Bar, Lines, copy_progress
 
 
 def test_without_a_terminal_only_problems_are_told(capsys: pytest.CaptureFixture[str]) -> None:
