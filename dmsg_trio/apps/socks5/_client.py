@@ -24,6 +24,7 @@ from dmsg_trio._errors import (
 )
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
+from dmsg_trio._net.telling import Sometimes
 from dmsg_trio._wire.socks5 import (
     AddressTypeError,
     Choice,
@@ -41,7 +42,6 @@ from dmsg_trio.client import Client, DmsgStream
 from ._conversation import NEGOTIATION_TIME, receive_message
 from ._local_datagrams import open_local_association
 from ._targets import TargetError, is_dmsg_name
-from ._telling import Sometimes
 
 MAX_LOCAL: Final = 2048  # connections of programs at once; more are reset
 DIAL_TIME: Final = 30  # seconds for the remote key

@@ -14,13 +14,13 @@ import trio
 
 from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.telling import Sometimes
 from dmsg_trio._wire.socks5 import Choice, Reply, ReplyCode, encode
 from dmsg_trio.apps.access import Admission, admission
 from dmsg_trio.client import Client, DmsgStream
 
 from ._conversation import SOCKS_PORT
 from ._exit import Exit, ExitOptions, counted
-from ._telling import Sometimes
 
 TURNED_AWAY: Final = 64  # who are told so at once; more are reset
 LINGER: Final = 2  # seconds for a refusal to be read before the stream is gone

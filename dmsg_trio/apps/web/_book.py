@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from dmsg_trio._net.carrying import Carried
+from dmsg_trio._net.telling import Sometimes
 
 MAX_FAULTS: Final = 50  # that are remembered
 
@@ -50,6 +51,8 @@ class Book:
         self.done: Counter[str] = Counter()  # lines that ended, by way
         self.to_far = self.to_near = 0  # bytes of lines that ended
         self._numbers = count(1)
+        self._aloud = Sometimes(logger, logging.WARNING)
+        self._quietly = Sometimes(logger, logging.INFO)
 
     @contextmanager
     def line(self, kind: str, target: str, way: str) -> Iterator[Carried]:
@@ -69,7 +72,11 @@ class Book:
                 trio.current_time() - line.began,
             )
 
-    def note(self, target: str, reason: str) -> None:
-        """Remember that something went wrong."""
+    def note(self, target: str, reason: str, *, untold: bool = False) -> None:
+        """Remember that something went wrong.
+
+        ``untold``: whoever asked hears a number at most, so the log has to say it.
+        """
         self.faults.appendleft(Fault(trio.current_time(), target, reason))
-        logger.info("%s: %s", target, reason)
+        line = reason if target in reason else f"{target}: {reason}"
+        (self._aloud if untold else self._quietly).say(line)

@@ -71,7 +71,8 @@ async def _next(near: Near, route: Route, pool: Pool, book: Book, draining: Drai
             case Answer() as answer:
                 await near.answer(answer, to=request)
     except WebError as error:
-        book.note(name, str(error))
+        is_tunnel = request is not None and request.method == b"CONNECT"
+        book.note(name, str(error), untold=is_tunnel or near.is_answered)
         if near.is_answered:
             raise ClientGoneError(str(error)) from error
         await near.answer(error_answer(error, request), to=request)

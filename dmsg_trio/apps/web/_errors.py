@@ -82,11 +82,17 @@ def error_of_dial(remote: Address, error: DmsgError | trio.TooSlowError) -> WebE
     return WebError(status, title, detail, reply=reply, attempts=attempts)
 
 
-def reason_of(error: BaseException) -> str:
+def cause_of(error: BaseException) -> BaseException:
     """Find what the system said: of several addresses trio tells in a group."""
     cause: BaseException | None = error
     while cause is not None and getattr(cause, "errno", None) is None:
         cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
+    return cause or error
+
+
+def reason_of(error: BaseException) -> str:
+    """Say what the system said."""
+    cause = cause_of(error)
     if isinstance(cause, socket.gaierror):
         return cause.strerror or str(cause)
     return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(error)

@@ -90,7 +90,7 @@ class _Port:
                 else:
                     await self._converse(Near(stream))
             except WebError as error:
-                self._book.note(str(self._remote), str(error))
+                self._book.note(str(self._remote), str(error), untold=True)
                 reset_when_closed(stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 reset_when_closed(stream)

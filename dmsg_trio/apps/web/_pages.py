@@ -65,7 +65,7 @@ def error_answer(error: WebError, request: h11.Request | None) -> Answer:
 
 def _attempts(error: WebError) -> list[str]:
     return [
-        f"through server {each.server}: {each.reason or 'it worked'} ({each.seconds:.1f} s)"
+        f"through server {each.server}: {each.reason or 'the key answered'} ({each.seconds:.1f} s)"
         for each in error.attempts
     ]
 

@@ -93,7 +93,9 @@ class _Proxy:
         """Serve one connection of a program; whatever goes wrong ends here."""
         async with stream:
             if self._connections >= MAX_CONNECTIONS:
-                self._book.note("a program", f"{MAX_CONNECTIONS} connections: one more is refused")
+                self._book.note(
+                    "a program", f"{MAX_CONNECTIONS} connections: one more is refused", untold=True
+                )
                 reset_when_closed(stream)
                 return
             self._connections += 1
@@ -119,12 +121,16 @@ class _Proxy:
                 await self._serve_socks(stream, data)
             case b"\x04":
                 self._book.note(
-                    "a program", "speaks SOCKS4: set SOCKS5, with names looked up there"
+                    "a program",
+                    "speaks SOCKS4: set SOCKS5, with names looked up there",
+                    untold=True,
                 )
                 await stream.send_all(_SOCKS4_REFUSED)
             case b"\x16":
                 self._book.note(
-                    "a program", "speaks TLS to this proxy: set http:// for its address"
+                    "a program",
+                    "speaks TLS to this proxy: set http:// for its address",
+                    untold=True,
                 )
                 reset_when_closed(stream)
             case _:
@@ -214,10 +220,10 @@ class _Proxy:
                         carried.to_far += len(rest)
                     await carry_both_ways(stream, far, carried=carried)
         except ValueError as error:
-            self._book.note(name, str(error))
+            self._book.note(name, str(error), untold=True)
             await stream.send_all(encode(Reply(ReplyCode.HOST_UNREACHABLE)))
         except WebError as error:
-            self._book.note(name, str(error))
+            self._book.note(name, str(error), untold=True)
             await stream.send_all(encode(Reply(error.reply)))
 
     async def _receive_socks(
@@ -229,7 +235,9 @@ class _Proxy:
                 if not await _more(stream, reader):
                     return None
             if Method.NO_AUTH not in greeting.methods:
-                self._book.note("a program", "wants to give a password: there is none here")
+                self._book.note(
+                    "a program", "wants to give a password: there is none here", untold=True
+                )
                 await stream.send_all(encode(Choice(Method.NONE_ACCEPTABLE)))
                 return None
             await stream.send_all(encode(Choice()))
@@ -245,7 +253,9 @@ class _Proxy:
         if request.command != Command.CONNECT:
             # As with ssh -D and Tor: a program takes another way then, and dmsg has no datagrams.
             wanted = _COMMANDS.get(request.command, f"command {request.command} of SOCKS5")
-            self._book.note(str(request.target), f"{wanted}: only connections are carried here")
+            self._book.note(
+                str(request.target), f"{wanted}: only connections are carried here", untold=True
+            )
             await stream.send_all(encode(Reply(ReplyCode.COMMAND_NOT_SUPPORTED)))
             return None
         return request

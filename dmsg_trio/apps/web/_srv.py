@@ -108,7 +108,7 @@ class _Port:
             try:
                 await self._serve(stream)
             except WebError as error:
-                self._book.note(str(pk), str(error))
+                self._book.note(str(pk), str(error), untold=True)
                 stream.reset()
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 stream.reset()

@@ -20,7 +20,7 @@ from dmsg_trio._errors import DmsgError
 from dmsg_trio._wire.socks5 import ReplyCode
 from dmsg_trio.client import Client
 
-from ._errors import DIAL_TIME, WebError, error_of_dial, reason_of
+from ._errors import DIAL_TIME, WebError, cause_of, error_of_dial, reason_of
 from ._names import Names, shown_authority
 from ._upstream import Upstream
 
@@ -116,7 +116,7 @@ class Ways:
                 reply=ReplyCode.HOST_UNREACHABLE,
             ) from error
         except (OSError, ValueError) as error:
-            refused = isinstance(error, ConnectionRefusedError)
+            refused = isinstance(cause_of(error), ConnectionRefusedError)
             raise WebError(
                 HTTPStatus.BAD_GATEWAY,
                 "The server cannot be reached",

@@ -8,10 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dmsg_trio._net.telling import LINES
 from dmsg_trio._wire.socks5 import Command, Endpoint, Greeting, ReplyCode, Request, encode
 from dmsg_trio.apps.socks5._conversation import NEGOTIATION_TIME
 from dmsg_trio.apps.socks5._server import TURNED_AWAY
-from dmsg_trio.apps.socks5._telling import LINES
 from tests.apps.socks5.parties import Parties, ask, echo, parties, target
 from tests.waiting import PATIENCE, answered, hearing
 

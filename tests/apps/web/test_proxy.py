@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from wsproto.events import AcceptConnection, TextMessage
 from wsproto.events import Request as Upgrade
 
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.telling import LINES
 from dmsg_trio._wire.socks5 import (
     Command,
     Endpoint,
@@ -253,6 +255,8 @@ async def test_others_are_reached_directly() -> None:
         assert code == ReplyCode.SUCCEEDED
         await stream.aclose()
         assert b"cannot be reached" in await here.ask("/", host="127.0.0.1:1")
+        _, code = await socks(here, "127.0.0.1", 1)
+        assert code == ReplyCode.REFUSED
 
 
 async def test_others_are_refused_if_only_dmsg_is_wanted() -> None:
@@ -281,6 +285,21 @@ async def test_others_go_through_another_proxy_which_may_be_one_of_ours(scheme: 
             answer = await first.ask("/", host="127.0.0.1:1")
             assert answer.startswith(b"HTTP/1.1 502 ")
             assert (await first.ask("/who")).endswith(b"/who")  # of its own network
+
+
+async def test_the_log_says_what_programs_cannot_show(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a tunnel that fails they show a number, so what was wrong where is said aloud."""
+    caplog.set_level(logging.WARNING, "dmsg_trio.web")
+    reason = "The server cannot be reached: 127.0.0.1:1: Connection refused"
+    async with scene() as here:
+        assert b"Connection refused" in await here.ask("/", host="127.0.0.1:1")
+        assert caplog.messages == []
+        await connect_tunnel(here, "127.0.0.1:1")
+        await socks(here, "127.0.0.1", 1)
+        assert caplog.messages == [reason, reason]
+        for port in range(2, 2 + LINES):
+            await socks(here, "127.0.0.1", port)
+        assert len(caplog.messages) == LINES
 
 
 async def test_nothing_leads_back_to_the_proxy_itself() -> None:
