@@ -2,6 +2,6 @@
 
 from ._answers import Answered
 from ._app import FilesApp
-from ._uploading import UploadOptions
+from ._arriving import UploadOptions
 
 __all__ = ["Answered", "FilesApp", "UploadOptions"]

@@ -16,12 +16,13 @@ from dmsg_trio.apps.access import Admission, admission
 
 from ._accepting import prefers_json_untrusted
 from ._answers import Answer, ClientGoneError, Exchange, FileChangedError, OnAnswered, text
+from ._arriving import UploadOptions
 from ._listing import MAX_ENTRIES, PAGE_HEADERS, View, html_listing, json_listing
 from ._sending import Sender
 from ._serving import FileServer
 from ._target import NoSuchNameError, NotAPathError, Target, path_of, target_untrusted
 from ._tree import Opened, Tree
-from ._uploading import UploadOptions, Uploads
+from ._uploading import Uploads
 
 INDEX: Final = b"index.html"
 MAX_THREADS: Final = 32  # that wait for disks at once
@@ -119,10 +120,10 @@ class FilesApp:
 
     @property
     def _methods(self) -> str:
-        return "GET, HEAD, OPTIONS" if self._uploads is None else "GET, HEAD, OPTIONS, PUT"
+        return "GET, HEAD, OPTIONS" + (", POST, PUT" if self._uploads else "")
 
     async def _serve(self, exchange: Exchange, target: Target) -> None:
-        if exchange.method == "PUT" and self._uploads is not None:
+        if exchange.method in ("POST", "PUT") and self._uploads is not None:
             if (answer := await self._uploads.take_untrusted(exchange, target)) is not None:
                 await exchange.answer(answer)
             return

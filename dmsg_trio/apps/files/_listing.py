@@ -154,10 +154,10 @@ PAGE_HEADERS: Final = {
     "content-type": "text/html; charset=utf-8",
     "content-security-policy": (
         f"default-src 'none'; style-src {_digest(_STYLE)}; script-src {_digest(_SCRIPT)};"
-        " connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none';"
+        " connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self';"
         " frame-ancestors 'none'"
     ),
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with less a form would not say from where it is posted
 }
 
 
@@ -191,8 +191,9 @@ def html_listing(
 
 _UP: Final = '<tr class=up><td colspan=3><a href="../">Parent folder</a></td></tr>\n'
 _UPLOAD: Final = (
-    "<section id=upload hidden><label>Upload files <input type=file multiple></label>"
-    " <span>or drop them on this page</span><ul aria-live=polite></ul></section>\n"
+    '<form id=upload method=post enctype="multipart/form-data"><label>Upload files'
+    " <input type=file name=file multiple></label> <button>Upload</button>"
+    " <span hidden>or drop them on this page</span><ul aria-live=polite></ul></form>\n"
 )
 
 
@@ -210,7 +211,7 @@ def _headings(view: View) -> Iterator[str]:
         turned = not view.descending if is_sorted else key != "name"
         order = ' aria-sort="descending"' if view.descending else ' aria-sort="ascending"'
         link = escape(View(key, turned).query)
-        yield f'<th class={key}{order if is_sorted else ""}><a href="{link}">{label}</a></th>'
+        yield f'<th class={key}{order if is_sorted else ""}><a rel=nofollow href="{link}">{label}</a></th>'
 
 
 def _row(entry: Entry) -> str:

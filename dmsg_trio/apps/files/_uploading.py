@@ -1,47 +1,29 @@
-"""Files on their way in: whole under their name, or not there at all.
-
-What comes is written to a file that nobody gets, which takes the name when all of it is there.
-"""
+"""Files that clients add: one as the body of a PUT, or some in a form that a browser posts."""
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
-import stat
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, closing
 from typing import Final
 
 import trio
 
 from ._answers import Answer, Exchange, text
-from ._conditions import Verdict, Version
-from ._target import Target
-from ._tree import UPLOAD_PREFIX, Opened, Tree
+from ._arriving import Arriving, Refusal, UploadOptions, too_large
+from ._forms import Form, FormError, PartBegun, PartData, PartEnded, boundary_untrusted
+from ._target import Target, path_of
+from ._tree import Opened, Tree
 
 MAX_UPLOADS: Final = 16  # at once
-BATCH: Final = 1024 * 1024  # bytes that are written at once
 PATIENCE: Final = 60  # seconds for the next bytes
 LONGEST_LENGTH: Final = 19  # digits of a length that can be meant
 
-_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-
-@dataclass(frozen=True, slots=True)
-class UploadOptions:
-    """What clients may add to the folder."""
-
-    max_size: int  # bytes of a file
-    overwrite: bool = False
-
-
-class _Refusal(Exception):
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
+class _GoneError(Exception):
+    """The client went before the end of its request."""
 
 
 class Uploads:
@@ -54,39 +36,57 @@ class Uploads:
         self._count = 0
 
     async def take_untrusted(self, exchange: Exchange, target: Target) -> Answer | None:
-        """Take in the body of a request as a file; None if the client went before its end."""
+        """Take in what a request has; None if the client went before its end."""
+        take = self._take_form_untrusted if exchange.method == "POST" else self._take_file_untrusted
         if self._count == MAX_UPLOADS:
             return text(503, f"{MAX_UPLOADS} uploads are under way: try again", retry_after="5")
         self._count += 1
         try:
-            self._check_head_untrusted(exchange, target)
-            folder = await self._in_thread_open(target.names[:-1])
-            try:
-                return await self._take_into(folder, target, exchange)
-            finally:
-                folder.close()
-        except _Refusal as refusal:
+            return await take(exchange, target)
+        except Refusal as refusal:
             return refusal.answer
+        except _GoneError:
+            return None
         finally:
             self._count -= 1
 
+    # ---- PUT ----
+
+    async def _take_file_untrusted(self, exchange: Exchange, target: Target) -> Answer:
+        self._check_head_untrusted(exchange, target)
+        name = target.names[-1]
+        with closing(await self._in_thread_open(target.names[:-1])) as folder:
+            with closing(self._arriving(folder, name, exchange)) as file:
+                async with aclosing(_pieces_untrusted(exchange)) as pieces:
+                    async for piece in pieces:
+                        await file.write(piece)
+                if file.size != int(exchange.headers.get("content-length", file.size)):
+                    raise _GoneError
+                taken = await file.finish()
+        if taken.was_there:
+            return Answer(204, headers={"etag": taken.tag})
+        return text(201, "Created", etag=taken.tag, location=target.path)
+
     def _check_head_untrusted(self, exchange: Exchange, target: Target) -> None:
         if target.is_folder or not target.names:
-            raise _Refusal(text(409, "a file needs a name: the path ends in a slash"))
-        try:
-            self._tree.check_name(target.names[-1])
-        except FileNotFoundError:
-            raise _Refusal(text(403, "Forbidden: names with a dot in front are hidden")) from None
+            raise Refusal(text(409, "a file needs a name: the path ends in a slash"))
+        self._check_name_untrusted(target.names[-1])
         if "content-range" in exchange.headers:
-            raise _Refusal(text(400, "parts of files are not taken, only whole ones"))
+            raise Refusal(text(400, "parts of files are not taken, only whole ones"))
         if exchange.headers.get("content-encoding", "identity") != "identity":
-            raise _Refusal(text(415, "files are taken as they are, without Content-Encoding"))
+            raise Refusal(text(415, "files are taken as they are, without Content-Encoding"))
         length = exchange.headers.get("content-length", "0")
         if len(length) > LONGEST_LENGTH or int(length) > self._options.max_size:
-            raise self._too_large()
+            raise too_large(self._options)
 
-    def _too_large(self) -> _Refusal:
-        return _Refusal(text(413, f"more than {self._options.max_size} bytes are not taken"))
+    def _check_name_untrusted(self, name: bytes) -> None:
+        try:
+            self._tree.check_name(name)
+        except FileNotFoundError:
+            raise Refusal(text(403, "Forbidden: names with a dot in front are hidden")) from None
+
+    def _arriving(self, folder: Opened, name: bytes, exchange: Exchange) -> Arriving:
+        return Arriving(folder, name, exchange.headers, self._options, self._limiter)
 
     async def _in_thread_open(self, names: Sequence[bytes]) -> Opened:
         folder = await trio.to_thread.run_sync(
@@ -97,108 +97,78 @@ class Uploads:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         return folder
 
-    async def _take_into(self, folder: Opened, target: Target, exchange: Exchange) -> Answer | None:
-        name = target.names[-1]
-        was_there = self._check_place_untrusted(folder, name, exchange)
-        upload = _Upload(folder.number)
+    # ---- POST ----
+
+    async def _take_form_untrusted(self, exchange: Exchange, target: Target) -> Answer:
+        """Take all files of a form, one after the other; those before a refusal stay."""
+        boundary = boundary_untrusted(exchange.headers.get("content-type", ""))
+        if boundary is None:
+            raise Refusal(text(415, "files are posted as multipart/form-data, or PUT"))
+        _check_origin_untrusted(exchange)
+        with closing(await self._in_thread_open(target.names)) as folder:
+            names = await self._take_parts_untrusted(exchange, folder, Form(boundary))
+        where = path_of(target.names, is_folder=True)
+        if "text/html" in exchange.headers.get("accept", ""):
+            return text(303, "See Other", location=where)
+        paths = [path_of((*target.names, name), is_folder=False) for name in names]
+        return text(201, "\n".join(paths) or "no file was posted", location=where)
+
+    async def _take_parts_untrusted(
+        self, exchange: Exchange, folder: Opened, form: Form
+    ) -> list[bytes]:
+        names: list[bytes] = []
+        file: Arriving | None = None
         try:
-            if not await self._write_untrusted(upload, exchange):
-                return None
-            await trio.to_thread.run_sync(os.fsync, upload.number, limiter=self._limiter)
-            # Nothing is awaited from here on: what was checked is what is replaced, as far as we go.
-            was_there = self._check_place_untrusted(folder, name, exchange)
-            upload.take_name(name, overwrite=was_there)
-            tag = Version.of(os.fstat(upload.number)).tag
-        except FileExistsError:
-            raise _Refusal(_taken(self._options)) from None
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise _Refusal(text(507, f"no room: {os.strerror(error.errno or 0)}")) from error
-            raise
+            async with aclosing(_pieces_untrusted(exchange)) as pieces:
+                async for piece in pieces:
+                    for event in form.receive_data_untrusted(piece):
+                        match event:
+                            case PartBegun(filename):
+                                # A field without a name is none of a file, or one that was left empty.
+                                if name := harmless_name_untrusted(filename or b""):
+                                    self._check_name_untrusted(name)
+                                    file = self._arriving(folder, name, exchange)
+                                    names.append(name)
+                            case PartData(data) if file is not None:
+                                await file.write(data)
+                            case PartEnded() if file is not None:
+                                await file.finish()
+                                file.close()
+                                file = None
+            if not form.is_whole:
+                raise Refusal(text(400, "the form has no end"))
+        except FormError as fault:
+            raise Refusal(text(400, f"no form: {fault}")) from None
         finally:
-            upload.close()
-        if was_there:
-            return Answer(204, headers={"etag": tag})
-        return text(201, "Created", etag=tag, location=target.path)
+            if file is not None:
+                file.close()
+        return names
 
-    def _check_place_untrusted(self, folder: Opened, name: bytes, exchange: Exchange) -> bool:
-        """Say whether a file is there that may be replaced; `_Refusal` if the place is taken."""
+
+def harmless_name_untrusted(filename: bytes) -> bytes:
+    """Take from a name what leads to another folder, and bytes that nobody sees."""
+    last = re.split(rb"[/\\]", filename)[-1]
+    name = re.sub(rb"[\x00-\x1f\x7f]", b"", last).strip()
+    return b"" if name in (b".", b"..") else name
+
+
+def _check_origin_untrusted(exchange: Exchange) -> None:
+    """Refuse forms of other sites: whose browser posts them did not mean to."""
+    origin = exchange.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != exchange.headers.get("host"):
+        raise Refusal(text(403, "Forbidden: the form is of another site"))
+
+
+async def _pieces_untrusted(exchange: Exchange) -> AsyncGenerator[bytes]:
+    """Give the body of a request as it comes."""
+    more = True
+    while more:
         try:
-            status = os.stat(name, dir_fd=folder.number, follow_symlinks=False)
-        except FileNotFoundError:
-            if "if-match" in exchange.headers:
-                raise _Refusal(text(412, "Precondition Failed: the file is not there")) from None
-            return False
-        verdict = Version.of(status).judge_untrusted(exchange.headers, is_read=False)
-        if verdict is not Verdict.GO_ON:
-            raise _Refusal(text(412, "Precondition Failed: the file is there, or another one"))
-        # A link is replaced, and not what it leads to.
-        if not self._options.overwrite or not (
-            stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
-        ):
-            raise _Refusal(_taken(self._options))
-        return True
-
-    async def _write_untrusted(self, upload: _Upload, exchange: Exchange) -> bool:
-        """Write what comes; say whether all came that was announced."""
-        batch, size, more = bytearray(), 0, True
-        while more:
-            try:
-                with trio.fail_after(PATIENCE):
-                    message = await exchange.receive()
-            except trio.TooSlowError:
-                raise _Refusal(text(408, f"nothing came for {PATIENCE} s")) from None
-            if message["type"] != "http.request":
-                return False
-            batch += message.get("body", b"")
-            more = message.get("more_body", False)
-            if size + len(batch) > self._options.max_size:
-                raise self._too_large()
-            if len(batch) >= BATCH or (batch and not more):
-                await trio.to_thread.run_sync(upload.write, bytes(batch), limiter=self._limiter)
-                size += len(batch)
-                batch.clear()
-        return size == int(exchange.headers.get("content-length", size))
-
-
-class _Upload:
-    """A file that is not whole yet."""
-
-    def __init__(self, folder: int) -> None:
-        self._folder = folder
-        self._name = UPLOAD_PREFIX + secrets.token_hex(8).encode()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.number = os.open(self._name, flags, 0o666, dir_fd=folder)
-
-    def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self.number, rest) :]
-
-    def take_name(self, name: bytes, *, overwrite: bool) -> None:
-        """Be the file of this name; `FileExistsError` if one came to be meanwhile."""
-        folder = self._folder
-        if not overwrite:
-            try:
-                os.link(
-                    self._name, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False
-                )
-                return
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-            # Where a file can have one name only, an empty one keeps the place.
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=folder))
-        os.rename(self._name, name, src_dir_fd=folder, dst_dir_fd=folder)
-
-    def close(self) -> None:
-        """Leave nothing but what took its name."""
-        os.close(self.number)
-        with suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._folder)
-
-
-def _taken(options: UploadOptions) -> Answer:
-    if options.overwrite:
-        return text(409, "Conflict: something is there that is no file")
-    return text(409, "Conflict: the name is taken, and files are not replaced here")
+            with trio.fail_after(PATIENCE):
+                message = await exchange.receive()
+        except trio.TooSlowError:
+            raise Refusal(text(408, f"nothing came for {PATIENCE} s")) from None
+        if message["type"] != "http.request":
+            raise _GoneError
+        more = message.get("more_body", False)
+        yield message.get("body", b"")

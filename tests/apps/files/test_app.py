@@ -100,7 +100,9 @@ async def test_methods_can_be_asked_for(app: FilesApp, root: Path) -> None:
     reply = await ask(app, "*", method="OPTIONS")
     assert (reply.status, reply.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
     uploads = FilesApp(str(root), uploads=UploadOptions(max_size=10))
-    assert (await ask(uploads, "/", method="OPTIONS")).headers["allow"] == "GET, HEAD, OPTIONS, PUT"
+    assert (await ask(uploads, "/", method="OPTIONS")).headers["allow"] == (
+        "GET, HEAD, OPTIONS, POST, PUT"
+    )
 
 
 async def test_an_index_stands_for_its_folder(app: FilesApp) -> None:

@@ -79,7 +79,7 @@ async def test_odd_names_stay_on_a_narrow_page_and_do_nothing(tmp_path: Path) ->
 async def test_files_are_uploaded_from_the_page(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     async with open_page(tmp_path) as tab:
-        assert await shows(tab, 'String(document.querySelector("#upload")?.hidden)', "false")
+        assert await shows(tab, 'String(document.querySelector("#upload button")?.hidden)', "true")
         await tab.evaluate(CHOOSE)
         assert await shows(tab, NAMES, "sub/|a present #1?.txt")  # the page was loaded again
         assert (tmp_path / "a present #1?.txt").read_text() == "for you"

@@ -9,7 +9,8 @@ import trio
 import trio.testing
 
 from dmsg_trio.apps.files import FilesApp, UploadOptions
-from dmsg_trio.apps.files._uploading import BATCH, MAX_UPLOADS
+from dmsg_trio.apps.files._arriving import BATCH
+from dmsg_trio.apps.files._uploading import MAX_UPLOADS
 from tests.apps.files.asking import Reply, ask
 
 DATA = os.urandom(2 * BATCH + 1234)
@@ -243,7 +244,7 @@ async def test_a_full_disk_is_said_to_be_full(root: Path, monkeypatch: pytest.Mo
     def write(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("dmsg_trio.apps.files._uploading.os.write", write)
+    monkeypatch.setattr("dmsg_trio.apps.files._arriving.os.write", write)
     reply = await put(app_of(root), "/new.txt", b"x")
     monkeypatch.undo()
     assert reply.status == 507

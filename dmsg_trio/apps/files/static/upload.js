@@ -3,7 +3,8 @@
 const section = document.getElementById("upload");
 const input = section.querySelector("input");
 const list = section.querySelector("ul");
-section.hidden = false;
+section.querySelector("button").hidden = true;
+section.querySelector("span").hidden = false;
 
 function put(file) {
   return new Promise((resolve) => {
