@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, cast
 
 import h11
@@ -38,6 +39,9 @@ from wsproto.frame_protocol import CloseReason
 
 from .files import EXTENSION, FilePart
 
+Sendable = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
+
+REASONS: Final = {each.value: each.phrase.encode() for each in HTTPStatus}
 _AUTHORITY: Final = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
 
 
@@ -100,6 +104,14 @@ class Http11(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Change to no other version, whatever the request offers."""
+
+    async def _send_h11_event(self, event: Sendable) -> None:
+        if type(event) is h11.Response and (reason := REASONS.get(event.status_code)):
+            # No program needs it, but people who look at an answer do.
+            event = h11.Response(
+                status_code=event.status_code, headers=event.headers, reason=reason
+            )
+        await super()._send_h11_event(event)
 
     async def _create_stream(self, request: h11.Request) -> None:
         ws = self._websockets and _asks_for_websocket(request)

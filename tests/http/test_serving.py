@@ -354,6 +354,13 @@ async def test_answers_under_way_are_finished_when_the_client_ends_with_its_serv
 # ---- requests as they should not be ----
 
 
+async def test_the_status_of_an_answer_says_what_it_means() -> None:
+    async with ends() as both, await both.client.open_stream(both.server.pk, 80) as stream:
+        await stream.send_all(b"GET /who HTTP/1.1\r\nHost: me\r\nConnection: close\r\n\r\n")
+        answer = b"".join([bytes(data) async for data in stream])
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 async def test_a_target_with_another_authority_is_for_the_server_that_was_dialed() -> None:
     async with ends() as both, await both.client.open_stream(both.server.pk, 80) as stream:
         await stream.send_all(
