@@ -113,9 +113,10 @@ class HandshakeError(DmsgError):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way that a dial tried: through which server (hex), and why it failed (empty: it did not).
+    """One way that a dial tried: through which ``server`` (hex), and the ``reason`` if it failed, or "".
 
-    ``tier`` is 1 for a server of the destination's, 2 for another server, 3 for a new session.
+    ``tier`` is 1 for a server of the destination's, 2 for another server, 3 for a new session; it took
+    so many ``seconds``.
     """
 
     server: str
@@ -125,7 +126,10 @@ class Attempt:
 
 
 class UnreachableError(DmsgError):
-    """The destination cannot be reached; ``code`` is of the protocol's table (`ErrorCode`)."""
+    """The destination cannot be reached; ``code`` is of the protocol's table (`ErrorCode`).
+
+    ``reason`` says it in a line, and ``attempts`` has what was tried, in order.
+    """
 
     def __init__(self, code: int, reason: str = "", attempts: Sequence[Attempt] = ()) -> None:
         self.code = code

@@ -25,7 +25,7 @@ _SHOWN: Final = 160  # characters of a wrong text that an error repeats
 
 @dataclass(frozen=True, slots=True, order=True)
 class PublicKey:
-    """Who somebody is: a point on secp256k1, 33 bytes compressed, shown as 66 hex digits."""
+    """Who somebody is: a point on secp256k1, shown as 66 hex digits; ``raw`` has its 33 bytes."""
 
     raw: bytes
 
@@ -138,7 +138,7 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """``r(32) | s(32) | recovery id(1)``; low-S, so that nobody can make a second one of it."""
+    """65 bytes in ``raw``, r(32) | s(32) | recovery id(1); low-S, so that nobody can make a second one."""
 
     raw: bytes
 

@@ -36,6 +36,9 @@ RECEIVE_SIZE: Final = RECEIVE_BATCH + BLOCK + MAX_FRAME_SIZE  # what it can brin
 class DmsgStream(ResettableStream):
     """A byte stream with the holder of a key, encrypted end to end; no server on the way can read it.
 
+    ``local`` and ``remote`` are the addresses of its ends, ``server_pk`` is the key of our server on
+    the way.
+
     It raises what Trio's streams raise: `trio.BrokenResourceError` when the peer or a server reset
     it, the session was lost, or what arrived was not what the peer sent; `trio.ClosedResourceError`
     after it was closed here; `trio.BusyResourceError` when two tasks do the same thing at once.

@@ -63,7 +63,10 @@ class EntryError(RemoteProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """The servers that a client has sessions with; ``None`` and ``()`` are signed differently."""
+    """``delegated_servers`` has the servers that a client has sessions with.
+
+    ``None`` and ``()`` both mean none, and are signed differently.
+    """
 
     delegated_servers: tuple[PublicKey, ...] | None = None
 
@@ -71,7 +74,13 @@ class ClientInfo:
 # The order of the fields is the order of signing.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
-    """Where a server listens, by carrier, and how many sessions it still takes."""
+    """Where a server listens, by carrier, and how many sessions it still takes.
+
+    ``address`` is ``host:port`` for TCP, ``address_v6`` the same for IPv6. Those of other carriers are
+    kept as they came: ``address_udp``, ``address_udp_v6``, ``address_ws``, and ``address_wt`` with the hashes
+    of its certificates, ``cert_hash_wt`` and ``cert_hash_wt_next``. ``available_sessions`` is how many more
+    it offers, ``server_type`` a word that marks official servers.
+    """
 
     address: str
     address_v6: str = ""
@@ -87,7 +96,13 @@ class ServerInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One entry; made here and signed, or received and then as its sender wrote it."""
+    """One entry; made here and signed, or received and then as its sender wrote it.
+
+    ``pk`` is whose it is, ``timestamp`` nanoseconds since 1970, and ``sequence`` goes up by one with each
+    entry of a key. It says what is known of a ``client``, a ``server``, or both. ``client_type`` and
+    ``protocol`` are words that newer programs add, ``version`` is that of the format. ``signature`` is
+    None until it is signed, and ``received`` has what came as it was written, None if it was made here.
+    """
 
     pk: PublicKey
     timestamp: int

@@ -92,7 +92,7 @@ class Client:
             nursery.start_soon(self._registration.run)
 
     async def wait_registered(self) -> None:
-        """Wait until this client has a session and others can find it."""
+        """Wait until this client has a session and others can find it; there is no limit on time."""
         await self._registration.done.wait()
 
     def _entry(self) -> Entry | None:
@@ -106,25 +106,35 @@ class Client:
     # ---- streams ----
 
     def listen(self, port: int) -> DmsgListener:
-        """Accept streams to ``port``; `LocalProtocolError` if this client listens there already."""
+        """Accept streams to ``port``, 1 to 65535, until the listener is closed.
+
+        Raises `LocalProtocolError` if this client listens there already, `ValueError` for a number that
+        is no port.
+        """
         return self._ports.listen(port)
 
     async def open_stream(self, pk: PublicKey | str, port: int) -> DmsgStream:
         """Open a stream to ``port`` of the client with ``pk``, a key or its hex text.
 
-        Raises `UnreachableError`: `RefusedError` if the destination itself said no, otherwise with
-        all that was tried; and `DiscoveryError` if the destination cannot be looked up.
+        Raises `UnreachableError`: `RefusedError` if the destination itself said no, both with all that
+        was tried; `DiscoveryError` if the destination cannot be looked up; `ValueError` for what is no
+        key or no port. It takes as long as it takes: put `trio.fail_after` around it, and it says
+        shortly before the time is up what it tried.
         """
         return (await self.dial(pk, port)).stream
 
     async def dial(self, pk: PublicKey | str, port: int) -> Dialed:
-        """Do as `open_stream`, and tell what was tried and how long it took."""
+        """Do as `open_stream`, and tell what was tried and how many seconds each attempt took."""
         return await self._dialer.dial(_address(pk, port))
 
     # ---- questions to servers ----
 
     async def look_up_ip(self, server_pk: PublicKey) -> bytes:
-        """Ask a server which address it sees this client at: 4 or 16 bytes."""
+        """Ask a server which IP address it sees this client at: 4 or 16 bytes.
+
+        Raises `UnreachableError` or `DiscoveryError` if there is no session with that server and none
+        can be made.
+        """
         session = await self._dialer.session_with(server_pk)
         local = self._ports.next_ephemeral()
         return await look_up_ip(session, self._sk, local, timestamp=self._dialer.timestamp())
@@ -147,11 +157,14 @@ async def open_client(
     """Be a client for the block, and leave the network at its end.
 
     ``keys`` is a `SecretKey`, its 64 hex digits, or None for a fresh one; ``discovery`` a URL or a
-    `Discovery`, or several of them. ``min_sessions`` sessions are kept (0: with every server that has room). Unless
-    ``wait`` is false the block begins when others can reach this client.
+    `Discovery`, or several of them. ``min_sessions`` sessions are kept (0: with every server that has
+    room). Unless ``wait`` is false the block begins when others can reach this client, however long
+    that takes; `Client.wait_registered` in a `trio.fail_after` waits for a limited time.
 
     The sessions last as long as the block does: who is cancelled in it and says goodbye in a shielded
     scope still has them.
+
+    Raises `ConfigError` for what is no discovery, `ValueError` for what is no secret key.
     """
     sk = SecretKey.parse(keys) if isinstance(keys, str) else keys or SecretKey.generate()
     async with open_discovery(discovery) as found:
@@ -181,7 +194,10 @@ def _address(pk: PublicKey | str, port: int) -> Address:
 
 
 async def open_stream(pk: PublicKey | str, port: int) -> DmsgStream:
-    """Open a stream with the client whose `open_client` block this task is in."""
+    """Open a stream with the client whose `open_client` block this task is in.
+
+    Raises what `Client.open_stream` raises, and `LocalProtocolError` outside of such a block.
+    """
     try:
         client = _current.get()
     except LookupError:

@@ -59,7 +59,7 @@ class Tier(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dialed:
-    """A stream, and what it took to open it: the attempts in order, the last one with success."""
+    """A ``stream``, and what it took to open it: the ``attempts`` in order, the last one with success."""
 
     stream: DmsgStream
     attempts: tuple[Attempt, ...]

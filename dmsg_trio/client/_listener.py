@@ -19,6 +19,8 @@ class DmsgListener(trio.abc.Listener[DmsgStream]):
     """A port of a client; ``async with client.listen(80) as listener``, then `accept`.
 
     Works with `trio.serve_listeners`. Closing it frees the port and resets what nobody accepted.
+    ``address`` is the client's key with the port. 256 streams wait to be accepted at the most; then
+    more are refused.
     """
 
     def __init__(self, address: Address, on_close: Callable[[DmsgListener], None]) -> None:
@@ -52,7 +54,7 @@ class DmsgListener(trio.abc.Listener[DmsgStream]):
         self._arrival.unpark()
 
     async def accept(self) -> DmsgStream:
-        """Wait for the next stream."""
+        """Wait for the next stream; `trio.ClosedResourceError` once this is closed."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             if self._closed:

@@ -20,7 +20,12 @@ class AnyioByteStream(anyio.abc.ByteStream):
         self._stream = stream
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Wait for bytes; `anyio.EndOfStream` is the peer's end."""
+        """Wait for 1 to ``max_bytes`` bytes; `anyio.EndOfStream` is the peer's end.
+
+        All methods raise `anyio.BrokenResourceError` for a stream that broke,
+        `anyio.ClosedResourceError` for one that was closed here, and `anyio.BusyResourceError` if
+        another task does the same thing.
+        """
         with _errors_of_anyio():
             data = await self._stream.receive_some(max_bytes)
         if not data:
@@ -28,7 +33,7 @@ class AnyioByteStream(anyio.abc.ByteStream):
         return bytes(data)
 
     async def send(self, item: bytes) -> None:
-        """Send all of ``item``."""
+        """Send all of ``item``, waiting for room where there is none."""
         with _errors_of_anyio():
             await self._stream.send_all(item)
 

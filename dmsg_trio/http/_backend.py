@@ -45,7 +45,8 @@ class DmsgConnectTimeout(httpcore.ConnectTimeout):
 class DmsgBackend(httpcore.AsyncNetworkBackend):
     """Connections for `httpcore.AsyncConnectionPool`, each a stream of ``client``.
 
-    A host is a public key, with or without ``.dmsg``, or one of ``hosts``.
+    A host is a public key, with or without ``.dmsg``, or one of ``hosts``. Errors are httpcore's; those
+    of `connect_tcp` have a ``fault``, the `DmsgError` or None.
     """
 
     def __init__(self, client: Client, *, hosts: Mapping[str, Address] | None = None) -> None:
@@ -60,7 +61,10 @@ class DmsgBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
-        """Open a stream, within ``timeout`` seconds if that is given."""
+        """Open a stream, within ``timeout`` seconds if that is given; the last two say nothing here.
+
+        Raises `httpcore.ConnectTimeout` or `httpcore.ConnectError`.
+        """
         try:
             address = address_of(host, port, self._hosts)
         except ValueError as error:
@@ -91,11 +95,11 @@ class DmsgBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 - as httpcore has it
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Refuse: there are no such sockets on dmsg."""
+        """Refuse with a `httpcore.ConnectError`: there are no such sockets on dmsg."""
         raise DmsgConnectError(f"cannot connect to {path}: dmsg leads to keys, not to sockets")
 
     async def sleep(self, seconds: float) -> None:
-        """Wait between two tries."""
+        """Wait so many seconds between two tries."""
         await trio.sleep(seconds)
 
 

@@ -29,9 +29,13 @@ async def serve_asgi(
     """Answer HTTP/1.1 and WebSockets on ``port`` of ``client`` with ``app``; run until cancelled.
 
     ``scope["client"]`` is the asking key in hex, which is proven, and its port. ``allow`` has the
-    keys that may ask, or says of each whether it may; all others get 403 and the app never sees
-    them. The app's lifespan begins before the first request and ends after the last one. When this
-    is cancelled, no new requests are taken, and answers under way get 5 seconds.
+    keys that may ask, or says of each `PublicKey` whether it may; all others get 403 and the app never
+    sees them. The app's lifespan begins before the first request and ends after the last one. When this
+    is cancelled, no new requests are taken, and answers under way get 5 seconds. With
+    ``await nursery.start(serve_asgi, …)`` it goes on behind, once it serves.
+
+    Raises `LocalProtocolError` if the port is taken, `DmsgError` if the app could not start,
+    `ValueError` for a port that there cannot be, and `TypeError` for what is no app or no key.
     """
     if not callable(app):
         raise TypeError(f"an ASGI app is called, and {app!r} cannot be")

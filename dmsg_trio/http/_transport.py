@@ -57,8 +57,9 @@ class DmsgTransport(httpx.AsyncBaseTransport):
 
     URLs are ``dmsg://PK[:port]/path``, ``http://PK[:port]/path`` and ``http://PK.dmsg[:port]/path``;
     ``hosts`` has other names for addresses, as in ``dmsg://home/``. The port is 80 if there is none.
-    At most ``max_connections`` are open at once (None: no limit), and an idle one is kept for
-    ``keepalive_expiry`` seconds (None: until the server ends it; 0: not at all).
+    At most ``max_connections`` streams are open at once, 100 by default (None: no limit), and an idle
+    one is kept for ``keepalive_expiry`` seconds, 15 by default (None: until the server ends it; 0: not
+    at all); `ValueError` if these make no sense.
 
     A request with ``extensions={"dmsg.views": True}`` gets the raw pieces of a long answer without a
     copy: each may be a `memoryview` that is good until the next one is asked for.
@@ -86,7 +87,11 @@ class DmsgTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the answer's body is read as it comes."""
+        """Send a request; the answer's body is read as it comes.
+
+        Raises what httpx's own transport raises, a subclass of `httpx.TransportError`, which says
+        where and why. Of a `httpx.ConnectError` the cause is the `DmsgError`.
+        """
         extensions = dict(request.extensions) | {REPEATABLE: _is_repeatable(request)}
         url = self._url_of(request)
         with _errors_of_httpx(request):
@@ -122,7 +127,7 @@ class DmsgTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """End all connections."""
+        """End all connections, those with answers under way too."""
         await self._pool.aclose()
 
     async def __aenter__(self) -> Self:

@@ -13,7 +13,7 @@ from ._pipe import MemoryStream, memory_connection
 
 
 class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
-    """Where connections to one address arrive."""
+    """Where connections to one ``address`` arrive; ``connections`` has our ends of all so far."""
 
     def __init__(self, net: MemoryNet, address: str) -> None:
         self._net = net

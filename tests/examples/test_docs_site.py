@@ -1,16 +1,21 @@
 """`make docs` makes a site of which nothing is missing, and which needs no network."""
 
+import dataclasses
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import is_dataclass
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from dmsg_trio import DmsgError, DmsgStream
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -39,6 +44,25 @@ def test_each_public_name_is_in_the_reference(package: str) -> None:
     module = import_module(f"dmsg_trio{package}")
     for name in module.__all__:
         assert f"::: dmsg_trio{package}.{name}\n" in REFERENCE
+
+
+@pytest.mark.parametrize("name", re.findall(r"^::: (\S+)", REFERENCE, re.MULTILINE))
+def test_each_public_member_is_described_in_the_reference(name: str) -> None:
+    module, _, last = name.rpartition(".")
+    thing = getattr(import_module(module), last)
+    described = inspect.getdoc(thing)
+    assert described
+    if not isinstance(thing, type):
+        return
+    for member in (value for key, value in vars(thing).items() if not key.startswith("_")):
+        if inspect.isroutine(member) or isinstance(member, property):
+            assert inspect.getdoc(member), member
+    fields = [each.name for each in dataclasses.fields(thing)] if is_dataclass(thing) else []
+    tells = issubclass(thing, DmsgError | DmsgStream) and "__init__" in vars(thing)
+    made = inspect.getsource(thing) if tells else ""
+    after = REFERENCE.split(f"::: {name}\n")[1].split(":::")[0]
+    for field in [*fields, *re.findall(r"self\.([a-z]\w*) =", made)]:
+        assert re.search(rf"\b{field}\b", described + after), field
 
 
 def test_the_layers_are_drawn_as_they_are_checked() -> None:
