@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from dmsg_trio._errors import ConfigError, RemoteProtocolError
-from dmsg_trio.discovery._reading import read_untrusted
+from dmsg_trio.discovery._reading import read_untrusted, trusted_by
 
 from ._numbers import age, count, size
 from ._run import one_line, printable
@@ -119,7 +119,9 @@ async def ask_all(urls: Sequence[str]) -> list[ServerHealth]:
     """Ask all endpoints at once; in the order of their URLs."""
     answers: dict[str, ServerHealth] = {}
     async with (
-        httpx.AsyncClient(timeout=TIMEOUT, headers=_HEADERS, trust_env=False) as http,
+        httpx.AsyncClient(
+            verify=trusted_by(*urls), timeout=TIMEOUT, headers=_HEADERS, trust_env=False
+        ) as http,
         trio.open_nursery() as nursery,
     ):
 

@@ -16,7 +16,7 @@ from dmsg_trio._keys import PublicKey
 from dmsg_trio._wire.entries import MAX_ENTRY_SIZE, Entry, EntryError
 
 from ._answers import NotOfferedError, printable, refused
-from ._reading import read_untrusted
+from ._reading import read_untrusted, trusted_by
 from ._rules import NO_SERVERS
 from ._status import DiscoveryStatus
 
@@ -54,6 +54,7 @@ class HttpDiscovery:
             raise ConfigError(f"a discovery's URL begins with http:// or https://: {base_url!r}")
         self._http = httpx.AsyncClient(
             transport=transport,
+            verify=trusted_by(self._base_url),
             headers=_HEADERS,
             timeout=httpx.Timeout(REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS),

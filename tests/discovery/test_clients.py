@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from dmsg_trio.discovery import (
     publish_next,
 )
 from dmsg_trio.discovery._http import MAX_BATCH, MAX_SERVERS, REQUEST_TIMEOUT
+from dmsg_trio.discovery._reading import trusted_by
 from dmsg_trio.discovery._rules import Policy
 from dmsg_trio.discovery._store import MemoryStore
 from dmsg_trio.discovery.serving import DiscoveryService, make_app
@@ -408,3 +410,12 @@ async def test_a_discovery_of_another_kind_tells_no_status(ask: Ask, status: int
 async def test_a_status_that_is_none_is_an_error(ask: Ask, content: bytes) -> None:
     with pytest.raises(DiscoveryError, match=r"^http://liar/dmsg-discovery/status: "):
         await ask(said(content)).status()
+
+
+def test_the_authorities_of_the_web_are_read_only_for_who_asks_them() -> None:
+    assert trusted_by("http://a", "https://b") is True
+    nobody = trusted_by("http://a", "http://b")
+    assert isinstance(nobody, ssl.SSLContext)
+    assert nobody.verify_mode == ssl.CERT_REQUIRED
+    assert nobody.check_hostname
+    assert nobody.get_ca_certs() == []
