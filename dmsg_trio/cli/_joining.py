@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -17,9 +17,10 @@ from dmsg_trio.discovery import HttpDiscovery
 from ._options import HERE
 from ._run import one_line
 
-PATIENCE: Final = 3  # seconds until a service tells that others cannot reach it yet
-FIRST_WORD: Final = 1.5  # seconds until a tool tells that there is no network yet
+FIRST_WORD: Final = 1.5  # seconds until a program tells that there is no network yet
 PAUSE: Final = 0.2  # seconds between two tries
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -27,12 +28,13 @@ async def joined(
     sk: SecretKey | None, url: str, within: float, *, min_sessions: int = 1
 ) -> AsyncIterator[Client]:
     """Be a client for the block; `DmsgError` if there is no session within so many seconds."""
+    deadline = trio.current_time() + within
     async with HttpDiscovery(url) as discovery:
         await wait_for_servers(discovery, url, within)
         async with open_client(
             sk, discovery=discovery, wait=False, min_sessions=min_sessions
         ) as client:
-            with trio.move_on_after(within) as limit:
+            with trio.move_on_at(deadline) as limit:
                 await client.wait_registered()
             if limit.cancelled_caught:
                 fault = (
@@ -44,7 +46,7 @@ async def joined(
 
 async def wait_until_reachable(client: Client, url: str) -> None:
     """Wait until others can reach the client; tell who waits what it is that takes long."""
-    with trio.move_on_after(PATIENCE):
+    with trio.move_on_after(FIRST_WORD):
         await client.wait_registered()
         return
     fault = await _what_keeps(client, url)
@@ -58,7 +60,7 @@ async def _what_keeps(client: Client, url: str) -> str:
         return f"{url} took no entry of ours"
     async with HttpDiscovery(url) as discovery:
         try:
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(FIRST_WORD):
                 if await discovery.available_servers():
                     return f"no server that {url} names answers"
                 return f"{url}: no server is registered there"
@@ -89,6 +91,21 @@ async def wait_for_servers(
     discovery: HttpDiscovery, url: str, within: float, say: Callable[[str], None] = say_on_stderr
 ) -> None:
     """Wait until the discovery names a server, and say soon if it does not; `DmsgError` at last."""
+
+    async def named() -> None:
+        if not await discovery.available_servers():
+            raise DiscoveryError(f"{url}: no server is registered there")
+
+    await answer_of(named, url, within, say)
+
+
+async def answer_of(
+    ask: Callable[[], Awaitable[T]],
+    url: str,
+    within: float,
+    say: Callable[[str], None] = say_on_stderr,
+) -> T:
+    """Ask a discovery until it answers, and say soon if it does not; `DmsgError` at last."""
     fault, has_said = f"{url}: no answer", False
     began = trio.current_time()
     while (passed := trio.current_time() - began) < within:
@@ -97,9 +114,7 @@ async def wait_for_servers(
             has_said = True
         with trio.move_on_at(began + (within if has_said else min(FIRST_WORD, within))):
             try:
-                if await discovery.available_servers():
-                    return
-                fault = f"{url}: no server is registered there"
+                return await ask()
             except DiscoveryError as error:
                 fault = str(error)
             await trio.sleep(PAUSE)

@@ -12,7 +12,7 @@ from dmsg_trio.discovery import Entry, HttpDiscovery
 
 from . import _health
 from ._health import ServerHealth
-from ._joining import hint
+from ._joining import answer_of, hint
 from ._run import printable
 
 
@@ -80,11 +80,11 @@ class Report:
         )
 
 
-async def ask(url: str, health: Sequence[str]) -> Report:
+async def ask(url: str, health: Sequence[str], within: float) -> Report:
     """Ask a discovery for all that it tells, and servers at their health endpoints."""
     try:
         async with HttpDiscovery(url) as discovery:
-            servers = await discovery.all_servers()
+            servers = await answer_of(discovery.all_servers, url, within)
             delegated = await discovery.clients_by_server()
             clients = await discovery.client_keys()
             entries = await discovery.entries(clients) or {}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ._options import HERE, AsJson, Discovery, ToolLogOptions, spread
+from ._parties import DialTimeout
 from ._run import program, run
 
 app = program()
@@ -34,6 +35,7 @@ def status(
             help="A server's health endpoint; several with commas, or given repeatedly.",
         ),
     ] = None,
+    wait: DialTimeout = 10.0,
     discovery: Discovery = HERE,
     log: ToolLogOptions,
 ) -> None:
@@ -49,7 +51,7 @@ def status(
     from ._status_report import ask
     from ._status_view import lines_of
 
-    report = run(partial(ask, discovery, _health.named(health or [])))
+    report = run(partial(ask, discovery, _health.named(health or []), wait))
     shown = report.about([key.lower().rstrip("…") for key in keys]) if keys else report
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(shown)).decode())
