@@ -21,6 +21,7 @@ from dmsg_trio._errors import (
 )
 from dmsg_trio._wire.socks5 import ReplyCode
 
+HTTPS_PORT: Final = 443
 DIAL_TIME: Final = 30.0  # seconds for a connection, through however many servers
 
 
@@ -63,6 +64,8 @@ def error_of_dial(remote: Address, error: DmsgError | trio.TooSlowError) -> WebE
             detail = (
                 f"{remote.pk} is on the network, but nothing is served on its port {remote.port}"
             )
+            if remote.port == HTTPS_PORT:
+                detail += "; dmsg encrypts by itself: open it as http://"
         case RefusedError():
             title, reply = "The key refused the connection", ReplyCode.REFUSED
             detail = f"{remote}: {error.reason}"
@@ -73,7 +76,8 @@ def error_of_dial(remote: Address, error: DmsgError | trio.TooSlowError) -> WebE
             )
         case UnreachableError():
             title = "The key cannot be reached"
-            detail = f"{remote}: {error.reason}"
+            named = str(remote) in error.reason
+            detail = error.reason if named else f"{remote}: {error.reason}"
         case DiscoveryError():
             title = "The discovery does not answer"
             detail = f"so nobody knows where {remote.pk} is: {error}"

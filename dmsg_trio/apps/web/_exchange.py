@@ -140,13 +140,21 @@ async def _carry_answer(near: Near, request: h11.Request, far: Far, onward: Onwa
                     near.queue(_head_back(event, onward))
             case h11.Response():
                 onward.check(event)
-                near.queue(_head_back(event, onward))
+                _queue_untrusted(near, _head_back(event, onward))
             case h11.Data(data=data):
-                near.queue(h11.Data(data=data))
+                _queue_untrusted(near, h11.Data(data=data))
             case h11.EndOfMessage():
-                near.queue(h11.EndOfMessage())
+                _queue_untrusted(near, h11.EndOfMessage())
                 await near.flush()
                 return _End.ANSWERED
+
+
+def _queue_untrusted(near: Near, event: h11.Event) -> None:
+    """Pass a piece of an answer back; `FarError` if it goes against what was said before."""
+    try:
+        near.queue(event)
+    except h11.LocalProtocolError as error:
+        raise FarError(f"its answer contradicts itself: {error}") from error
 
 
 async def _carry_on(near: Near, far: Far) -> None:
@@ -189,9 +197,11 @@ def _head_back(
     answer: h11.Response | h11.InformationalResponse, onward: Onward
 ) -> h11.Response | h11.InformationalResponse:
     """Write the head of an answer for who asked."""
+    is_chunked = any(name == b"transfer-encoding" for name, _ in answer.headers)
     headers: Headers = [
         (raw, onward.relocate(value) if name == b"location" else value)
         for name, raw, value in _of_all_connections(answer.headers)
+        if not (is_chunked and name == b"content-length")  # the chunks count, whatever that says
     ]
     if answer.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
