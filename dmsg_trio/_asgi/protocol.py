@@ -17,7 +17,7 @@ from typing import Final, cast
 import h11
 import wsproto.connection
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
@@ -114,6 +114,10 @@ class Http11(H11Protocol):
         await super()._send_h11_event(event)
 
     async def _create_stream(self, request: h11.Request) -> None:
+        if _size_of(request) > self.config.h11_max_incomplete_size:  # it came at once: h11 lets it
+            await self._send_error_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            await self.send(Closed())
+            return
         ws = self._websockets and _asks_for_websocket(request)
         kind = WebSocket if ws else HttpStream
         self.stream = kind(
@@ -217,6 +221,10 @@ def _with_code(
         await put(message)
 
     return put_with_code
+
+
+def _size_of(request: h11.Request) -> int:
+    return len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
 
 
 def _asks_for_websocket(request: h11.Request) -> bool:

@@ -30,7 +30,7 @@ from wsproto.events import Request as Upgrade
 from wsproto.extensions import PerMessageDeflate
 
 from dmsg_trio._asgi.connection import BODY_TIME, REQUEST_TIME, WRITE_TIMEOUT
-from dmsg_trio._asgi.serving import DRAIN_TIME
+from dmsg_trio._asgi.serving import DRAIN_TIME, MAX_HEAD
 from dmsg_trio._errors import DmsgError, LocalProtocolError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.nurseries import open_service_nursery
@@ -359,6 +359,18 @@ async def test_the_status_of_an_answer_says_what_it_means() -> None:
         await stream.send_all(b"GET /who HTTP/1.1\r\nHost: me\r\nConnection: close\r\n\r\n")
         answer = b"".join([bytes(data) async for data in stream])
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("cut", [1000, 1 << 20])
+@pytest.mark.parametrize("header", [b"X: %b\r\n" % (b"y" * MAX_HEAD), b"x: y\r\n" * MAX_HEAD])
+async def test_a_head_that_is_too_long_is_refused_however_it_comes(cut: int, header: bytes) -> None:
+    request = b"GET /who HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n"
+    async with ends() as both, await both.client.open_stream(both.server.pk, 80) as stream:
+        with suppress(trio.BrokenResourceError):
+            for start in range(0, len(request), cut):
+                await stream.send_all(request[start : start + cut])
+        assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 431 ")
+        assert both.site.hosts == []
 
 
 async def test_a_target_with_another_authority_is_for_the_server_that_was_dialed() -> None:
