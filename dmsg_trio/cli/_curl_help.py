@@ -32,6 +32,7 @@ LEFT_OUT: Final = {
     **dict.fromkeys(("-x", "--proxy", "--socks5", "--socks5-hostname", "--noproxy"), _WAY),
     **dict.fromkeys(("--interface", "--resolve", "--connect-to", "--unix-socket"), _WAY),
     **dict.fromkeys(("--http2", "--http3", "-0", "--http1.0"), "HTTP is version 1.1 over dmsg"),
+    "--path-as-is": "'..' is taken out of a path before it is sent",
     **dict.fromkeys(("--trace", "--trace-ascii"), "-v shows headers, 'dmsg trace' the way"),
 }
 

@@ -417,7 +417,6 @@ class IgnoredOptions:
     no_buffer: Annotated[bool, typer.Option("-N", "--no-buffer", hidden=True)] = False
     replace: Annotated[bool, typer.Option("--replace", hidden=True)] = False
     http11: Annotated[bool, typer.Option("--http1.1", hidden=True)] = False
-    path_as_is: Annotated[bool, typer.Option("--path-as-is", hidden=True)] = False
     disable: Annotated[bool, typer.Option("-q", "--disable", hidden=True)] = False
     ipv4: Annotated[bool, typer.Option("-4", "--ipv4", hidden=True)] = False
     ipv6: Annotated[bool, typer.Option("-6", "--ipv6", hidden=True)] = False

@@ -126,7 +126,7 @@ class Plan:
 
     def _outputs(self) -> list[str]:
         kinds: dict[str, Sequence[object]] = {
-            "output": self.saving.output or [],
+            "output": [_filename(each) for each in self.saving.output or []],
             "remote_name": [REMOTE] * self.saving.remote_name,
         }
         return [str(name) for _, name in in_order(self.given, kinds)]
@@ -187,6 +187,7 @@ class Plan:
             span=saving.span,
             decodes=saving.compressed,
             shows_heads=saving.include or asking.head,
+            skips_body=asking.head,
             on_error=self._on_error(),
             max_size=_size(saving.max_filesize, "--max-filesize"),
             connect_timeout=failing.connect_timeout or None,
@@ -262,6 +263,12 @@ def _url(text: str) -> httpx.URL:
     except ValueError as error:
         raise TransferError(ExitCode.BAD_URL, f"bad URL {text!r}: no key: {error}") from None
     return url
+
+
+def _filename(text: str) -> str:
+    if not text:
+        raise ConfigError("-o: a file needs a name")
+    return text
 
 
 def _with_query(url: httpx.URL, query: str) -> httpx.URL:

@@ -65,6 +65,20 @@ def test_outputs_belong_to_urls_in_their_order() -> None:
     assert (fourth.file, fourth.is_output_named) == (None, False)
 
 
+def test_a_file_needs_a_name() -> None:
+    with pytest.raises(ConfigError, match="-o: a file needs a name"):
+        planned(saving=SavingOptions(output=[""]), given=("output",))
+
+
+def test_a_pattern_is_many_transfers() -> None:
+    saving = SavingOptions(output=["#1.txt", "c"])
+    plans = planned(f"{NOBODY}/{{a,b}}", URL, saving=saving, given=("output", "output"))
+    assert [each.order.url.path for each in plans] == ["/a", "/b", "/file"]
+    assert [str(each.file.path) for each in plans if each.file] == ["a.txt", "b.txt", "c"]
+    [one] = planned(f"{NOBODY}/{{a,b}}", asking=AskingOptions(globoff=True))
+    assert one.order.url.path == "/{a,b}"
+
+
 def test_all_can_be_named_as_in_their_urls() -> None:
     plans = planned(f"{NOBODY}/a", f"{NOBODY}/b?c", saving=SavingOptions(remote_name_all=True))
     assert [each.file and each.file.path_for(each.order.url).name for each in plans] == ["a", "b"]

@@ -86,7 +86,6 @@ class Asking:
             hop.method,
             hop.url,
             headers=[
-                ("Host", hop.url.netloc.decode("ascii")),
                 *_with_cookies(hop.headers, self.order.cookies, hop.url),
                 *extra,
             ],
@@ -175,6 +174,10 @@ class _Hop:
         order = self.order
         is_home = place(self.url) == place(order.url) or order.trusts_redirects
         headers = [*order.headers, *(order.secret_headers if is_home else ())]
+        if not is_home:
+            headers = [each for each in headers if each[0].lower() != "host"]
+        if all(name.lower() != "host" for name, _ in headers):
+            headers.insert(0, ("Host", self.url.netloc.decode("ascii")))
         if self.body is None and order.body is not None:
             return [each for each in headers if each[0].lower() not in OF_BODIES]
         names = {name.lower() for name, _ in headers}

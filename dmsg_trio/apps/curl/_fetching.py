@@ -134,7 +134,8 @@ class Fetch:
         receiver.begin(order.url, Version.of(response) if is_pure else Version())
         if heads:
             await receiver.write(heads, 0)
-        await self._intake.take(response, receiver, len(heads))
+        if not order.skips_body:
+            await self._intake.take(response, receiver, len(heads))
         self._finish(receiver, response)
 
     def _is_tried_again(self, error: TransferError) -> bool:

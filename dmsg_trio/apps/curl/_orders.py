@@ -57,6 +57,7 @@ class Order:
     from_byte: int = 0  # of a stream that goes on there, and must not begin anew
     decodes: bool = False  # asks for a compressed answer, and unpacks it
     shows_heads: bool = False  # in front of the body
+    skips_body: bool = False  # whatever the method is
     on_error: OnError = OnError.TAKE
     max_size: int | None = None
     connect_timeout: float | None = None

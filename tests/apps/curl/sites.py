@@ -128,9 +128,9 @@ class Collected:
     def __init__(self) -> None:
         self.data = b""
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         await trio.lowlevel.checkpoint()
-        self.data += data
+        self.data += bytes(data)
 
     @property
     def output(self) -> ToStream:

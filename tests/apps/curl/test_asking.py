@@ -358,3 +358,20 @@ async def test_an_error_names_a_key_by_its_first_digits() -> None:
     assert str(report.error) == (
         "(56) waiting for the answer of 0279be66…:80: reading from 0279be66…:80: reset"
     )
+
+
+async def test_a_host_that_was_named_is_sent_and_not_to_others() -> None:
+    site = redirecting((302, f"dmsg://{OTHER_PK}/x"))
+    headers = (("Host", "inside"),)
+    await transfer(site, Collected().output, headers=headers, redirects=5)
+    assert [each.headers.get_list("host") for each in site.asked] == [["inside"], [OTHER_PK]]
+
+
+async def test_headers_alone_can_be_asked_for_by_any_method() -> None:
+    collected = Collected()
+    report = await transfer(
+        Site(b"much"), collected.output, method="GET", shows_heads=True, skips_body=True
+    )
+    assert code(report) == 0
+    assert collected.data.startswith(b"HTTP/1.1 200")
+    assert collected.data.endswith(b"Content-Length: 4\r\n\r\n")
