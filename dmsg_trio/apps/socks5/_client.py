@@ -51,6 +51,17 @@ NO_HTTP: Final = (
     b"HTTP/1.0 501 Not an HTTP proxy\r\nContent-Type: text/plain\r\n\r\nThis is a SOCKS5 proxy.\n"
 )
 
+_REFUSALS: Final[dict[int, str]] = {
+    ReplyCode.GENERAL_FAILURE: "it failed there",
+    ReplyCode.NOT_ALLOWED: "not allowed, as that is a private address, or we are not on its list",
+    ReplyCode.NETWORK_UNREACHABLE: "no network there leads to it",
+    ReplyCode.HOST_UNREACHABLE: "it is not known there, or does not answer",
+    ReplyCode.REFUSED: "connection refused",
+    ReplyCode.TTL_EXPIRED: "it did not answer in time",
+    ReplyCode.COMMAND_NOT_SUPPORTED: "only connections and UDP go out there",
+    ReplyCode.ADDRESS_TYPE_NOT_SUPPORTED: "no addresses of this kind",
+}
+
 logger = logging.getLogger("dmsg_trio.socks5")
 
 
@@ -103,6 +114,9 @@ class _LocalProxy:
             except (trio.BrokenResourceError, OSError) as error:
                 reset_when_closed(near)
                 logger.debug("a connection broke: %s", error)
+            except BaseException:
+                reset_when_closed(near)  # or what it has so far might look whole
+                raise
             finally:
                 self._connections -= 1
 
@@ -163,6 +177,9 @@ class _LocalProxy:
             answers = SocksReader()
             reply = await self._ask(far, request, answers)
             if reply.code:
+                # A program shows its user the number at most.
+                why = _REFUSALS.get(reply.code, f"code {reply.code}")
+                self._faults.say(f"{request.target}: the exit {self._remote} says: {why}")
                 await near.send_all(encode(reply))
             elif request.command == Command.UDP_ASSOCIATE:
                 async with open_local_association(near, request) as association:
@@ -195,7 +212,8 @@ async def _dial(client: Client, remote: Address) -> DmsgStream:
     except UnreachableError as error:
         nobody = "no client of this key is registered at the discovery"
         reason = nobody if error.code == ErrorCode.ENTRY_NOT_FOUND else error.reason
-        raise TargetError(unreachable, f"{remote.pk}: {reason}") from error
+        where = "" if str(remote.pk) in reason else f"{remote.pk}: "
+        raise TargetError(unreachable, f"{where}{reason}") from error
     except DmsgError as error:
         raise TargetError(ReplyCode.GENERAL_FAILURE, str(error)) from error
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
+import h11
 import trio
 
 from dmsg_trio._address import Address
@@ -20,6 +22,8 @@ from dmsg_trio._errors import (
     UnreachableError,
 )
 from dmsg_trio._wire.socks5 import ReplyCode
+
+_QUOTED: Final = re.compile(r"bytearray\((b'.*'|b\".*\")\)", re.DOTALL)
 
 HTTPS_PORT: Final = 443
 DIAL_TIME: Final = 30.0  # seconds for a connection, through however many servers
@@ -84,6 +88,11 @@ def error_of_dial(remote: Address, error: DmsgError | trio.TooSlowError) -> WebE
         case _:
             title, detail = "The connection failed", f"{remote}: {error}"
     return WebError(status, title, detail, reply=reply, attempts=attempts)
+
+
+def said_of(error: h11.ProtocolError) -> str:
+    """Say what h11 says, with what it quotes as bytes alone: ``b'…'``."""
+    return _QUOTED.sub(r"\1", str(error))
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -15,6 +15,7 @@ import trio
 from dmsg_trio._net.carrying import reset_when_closed
 from dmsg_trio.client import DmsgStream
 
+from ._errors import said_of
 from ._near import MAX_HEAD, RECEIVE_SIZE
 
 MAX_IDLE: Final = 128  # connections that wait for another request, to all targets together
@@ -54,7 +55,7 @@ class Far:
         try:
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise FarError(f"what it answers is not HTTP: {error}") from error
+            raise FarError(f"what it answers is not HTTP: {said_of(error)}") from error
         if event is h11.NEED_DATA or event is h11.PAUSED:
             return None
         if isinstance(event, h11.ConnectionClosed):

@@ -18,7 +18,7 @@ import trio
 
 from dmsg_trio._net.carrying import Carried, reset_when_closed
 
-from ._errors import bad_request
+from ._errors import bad_request, said_of
 
 MAX_HEAD: Final = 64 * 1024  # bytes of a request's line and headers; browsers send many cookies
 MAX_AHEAD: Final = 64 * 1024  # bytes of requests that come before the last one was answered
@@ -72,7 +72,7 @@ class Near:
         try:
             request = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise bad_request(str(error), HTTPStatus(error.error_status_hint)) from error
+            raise bad_request(said_of(error), HTTPStatus(error.error_status_hint)) from error
         if not isinstance(request, h11.Request):
             raise bad_request("there is no request")
         _check_untrusted(request)

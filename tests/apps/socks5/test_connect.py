@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from dmsg_trio._address import Address
 from dmsg_trio._keys import SecretKey
+from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.socks5 import Command, Endpoint, ReplyCode
 from dmsg_trio.apps.socks5 import (
     SOCKS_PORT,
@@ -19,6 +20,7 @@ from dmsg_trio.apps.socks5 import (
     ExitOptions,
     TargetRules,
     fault_of_server,
+    serve_local_socks5,
 )
 from tests.apps.socks5.parties import (
     LOOPBACK,
@@ -114,6 +116,37 @@ async def test_refusals_are_told_as_the_reference_tells_them() -> None:
             stream, reply = await p.request(Endpoint(HERE, 80), command)
             await stream.aclose()
             assert reply.code == ReplyCode.COMMAND_NOT_SUPPORTED
+
+
+async def test_the_log_of_the_client_says_who_refused_what_and_why() -> None:
+    with hearing(LOG) as log:
+        async with parties() as p:
+            for host, why in ("10.0.0.1", "not allowed"), ("127.0.0.1", "connection refused"):
+                stream, _ = await p.request(Endpoint.of(host, 1))
+                await stream.aclose()
+                assert f"{host}:1: the exit {p.exit.pk}:{SOCKS_PORT} says: {why}" in log.text
+
+
+async def test_a_client_that_ends_lets_no_half_look_whole() -> None:
+    async def half(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"ha")
+        await trio.sleep_forever()
+
+    async with target(half) as place, parties() as p, open_service_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        serving = trio.CancelScope()
+
+        async def serve() -> None:
+            with serving:
+                await serve_local_socks5(p.user, p.exit.pk, SOCKS_PORT, listeners)
+
+        nursery.start_soon(serve)
+        async with await trio.open_tcp_stream(*listeners[0].socket.getsockname()) as stream:
+            assert (await ask(stream, place.endpoint)).code == 0
+            assert await stream.receive_some() == b"ha"
+            serving.cancel()
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
 
 
 async def test_a_connection_that_takes_too_long_is_given_up() -> None:

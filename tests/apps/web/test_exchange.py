@@ -361,6 +361,18 @@ async def test_no_answer_or_one_that_is_not_http_is_502(answer: bytes) -> None:
         assert here.book.faults[0].target == f"{here.host}:{PORT}"
 
 
+async def test_what_was_wrong_is_quoted_as_it_came() -> None:
+    async with behind() as (here, far, stream):
+        await stream.send_all(head(here))
+        site, _ = await far.request()
+        await site.send_all(b"hello\r\n\r\n")
+        answer = await receive_until(stream, b"b'hello'")
+        assert b"what it answers is not HTTP: illegal status line: b'hello'" in answer
+    async with scene() as here:
+        answer = await here.ask("/who", "X : y")
+        assert b"illegal header line: b'X : y'" in answer
+
+
 async def test_who_ends_its_side_after_the_question_still_gets_the_answer() -> None:
     async with behind() as (here, far, near):
         await near.send_all(head(here))
