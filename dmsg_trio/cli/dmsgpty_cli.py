@@ -26,6 +26,7 @@ from ._version import Version
 
 if TYPE_CHECKING:
     from typer._click import Context
+    from typer._click.shell_completion import CompletionItem
 
 OWN_FAILURE: Final = 255  # as ssh exits if it is not the command that failed
 KEEP: Final = 300  # seconds for which a shell outlives a lost connection
@@ -38,6 +39,8 @@ class _Program(Group):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Put the name of the command in front: that which is meant if none is named."""
+        if ctx.resilient_parsing and not args:
+            return super().parse_args(ctx, args)  # a shell asks with what one may begin
         at = self._first_word(args)
         word = args[at] if at < len(args) else ""
         if word in self.commands:
@@ -51,6 +54,12 @@ class _Program(Group):
     def invoke(self, ctx: Context) -> object:
         """Run the command; its exit code tells a failure of ours also where others call us."""
         return clearly(partial(super().invoke, ctx), failure=OWN_FAILURE)
+
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
+        """Offer all commands, and the options of that which needs no name."""
+        found = super().shell_complete(ctx, incomplete)
+        found += self.commands[SHELL].shell_complete(ctx, incomplete)
+        return list({each.value: each for each in found}.values())
 
     def _first_word(self, args: list[str]) -> int:
         """Find the first argument that is no option and no option's value."""
