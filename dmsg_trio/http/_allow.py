@@ -58,6 +58,6 @@ class AllowList:
 
 def _check_keys(allow: Collection[object]) -> None:
     """Refuse what would never be found in there, so that nobody waits for a friend in vain."""
-    for each in allow:
+    for each in [allow] if isinstance(allow, str) else allow:
         if not isinstance(each, PublicKey):
             raise TypeError(f"allow has keys, as PublicKey.parse(…) makes them, not {each!r}")

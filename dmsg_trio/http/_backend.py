@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -19,7 +19,7 @@ from dmsg_trio._address import Address
 from dmsg_trio._errors import DiscoveryError, DmsgError, RefusedError, UnreachableError
 from dmsg_trio.client import Client, DmsgStream
 
-from ._urls import NO_HOSTS, address_of
+from ._urls import NO_HOSTS, Hosts, address_of
 
 PIECE: Final = 128 * 1024  # bytes of a request that have the time for one write
 WHATEVER_IS_THERE: Final = 64 * 1024  # who asks for as much is served best with all that came
@@ -49,7 +49,7 @@ class DmsgBackend(httpcore.AsyncNetworkBackend):
     of `connect_tcp` have a ``fault``, the `DmsgError` or None.
     """
 
-    def __init__(self, client: Client, *, hosts: Mapping[str, Address] | None = None) -> None:
+    def __init__(self, client: Client, *, hosts: Hosts | None = None) -> None:
         self._client = client
         self._hosts = hosts or NO_HOSTS
 

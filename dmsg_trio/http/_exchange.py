@@ -132,17 +132,16 @@ class Exchange:
 
     async def _take_head(self, limit: float | None = None) -> None:
         """Wait for one head; it may be one that comes before the answer's."""
-        while True:
-            with _errors_of_httpcore(self._stream.way, "the head of its answer"):
-                event = self._http.next_event()
-            if isinstance(event, h11.Response | h11.InformationalResponse):
-                break
-            data = await self._stream.read(RECEIVE_SIZE, limit)
-            if not data and not self._http.trailing_data[0]:
-                reason = "closed without sending a response"
-                raise httpcore.RemoteProtocolError(f"{self._stream.way}: {reason}")
-            self.is_answered = True
-            self._http.receive_data(data)
+        with _errors_of_httpcore(self._stream.way, "the head of its answer"):
+            while not isinstance(
+                event := self._http.next_event(), h11.Response | h11.InformationalResponse
+            ):
+                data = await self._stream.read(RECEIVE_SIZE, limit)
+                if not data and not self._http.trailing_data[0]:
+                    reason = "closed without sending a response"
+                    raise httpcore.RemoteProtocolError(f"{self._stream.way}: {reason}")
+                self.is_answered = True
+                self._http.receive_data(data)
         if isinstance(event, h11.Response) or event.status_code == 101:
             self._head = event
             return
@@ -204,7 +203,8 @@ def _errors_of_httpcore(whose: str = "", what: str = "") -> Iterator[None]:
     except h11.LocalProtocolError as error:
         raise httpcore.LocalProtocolError(str(error)) from error
     except h11.RemoteProtocolError as error:
-        reason = str(error).replace(
-            "request line", "status line"
-        )  # h11 takes garbage for a request
+        # h11 takes garbage for a request.
+        reason = str(error).replace("request line", "status line")
         raise httpcore.RemoteProtocolError(f"{whose}, {what}: {reason}") from error
+    except (httpcore.ReadError, httpcore.ReadTimeout) as error:
+        raise type(error)(f"{error} ({what})") from error

@@ -9,7 +9,7 @@ was gone before all of its head was sent.
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self, cast
@@ -17,13 +17,12 @@ from typing import Final, Self, cast
 import httpcore
 import httpx
 
-from dmsg_trio._address import Address
 from dmsg_trio.client import Client
 
 from ._backend import DmsgBackend, DmsgConnectError, DmsgConnectTimeout
 from ._connection import REPEATABLE, ConnectionPool
 from ._exchange import Parts
-from ._urls import NO_HOSTS, address_of
+from ._urls import NO_HOSTS, Hosts, address_of
 
 VIEWS: Final = "dmsg.views"
 MAX_CONNECTIONS: Final = 100  # at once; more requests wait
@@ -56,7 +55,7 @@ class DmsgTransport(httpx.AsyncBaseTransport):
     """Requests of `httpx.AsyncClient` over streams of ``client``.
 
     URLs are ``dmsg://PK[:port]/path``, ``http://PK[:port]/path`` and ``http://PK.dmsg[:port]/path``;
-    ``hosts`` has other names for addresses, as in ``dmsg://home/``. The port is 80 if there is none.
+    ``hosts`` has other names for addresses (``02…:8080``), as in ``dmsg://home/``. The port is 80 if there is none.
     At most ``max_connections`` streams are open at once, 100 by default (None: no limit), and an idle
     one is kept for ``keepalive_expiry`` seconds, 15 by default (None: until the server ends it; 0: not
     at all); `ValueError` if these make no sense.
@@ -71,7 +70,7 @@ class DmsgTransport(httpx.AsyncBaseTransport):
         *,
         max_connections: int | None = MAX_CONNECTIONS,
         keepalive_expiry: float | None = KEEPALIVE_EXPIRY,
-        hosts: Mapping[str, Address] | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         if max_connections is not None and max_connections < 1:
             raise ValueError(f"max_connections is 1 or more, or None, not {max_connections}")

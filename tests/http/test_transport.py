@@ -45,6 +45,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 )
 def test_a_host_and_a_port_mean_an_address(host: str, port: int | None, meant: int) -> None:
     assert address_of(host, port, {"home": Address(PK, 8080)}) == Address(PK, meant)
+    assert address_of(host, port, {"home": f"{PK}:8080"}) == Address(PK, meant)
 
 
 @pytest.mark.parametrize("host", ["example.com", f"{PK}0", "", "dmsg", f"{PK}.dmsg.dmsg"])
@@ -324,7 +325,7 @@ async def test_half_an_answer_is_an_error(autojump_clock: MockClock) -> None:
 async def test_an_answer_that_takes_too_long_is_a_read_timeout(autojump_clock: MockClock) -> None:
     async with ends() as both, both.http() as http:
         began = trio.current_time()
-        with pytest.raises(httpx.ReadTimeout, match=f"nothing came from {both.server.pk}:80"):
+        with pytest.raises(httpx.ReadTimeout, match=r"for \d+ s \(the head of its answer\)$"):
             await http.get("/slow", timeout=7)
         assert trio.current_time() - began == pytest.approx(7, abs=0.5)
 
