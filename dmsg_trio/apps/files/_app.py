@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import logging
 import os
 from collections.abc import Collection
@@ -14,11 +15,11 @@ from starlette.types import Receive, Scope, Send
 from dmsg_trio._keys import PublicKey
 from dmsg_trio.apps.access import Admission, admission
 
-from ._accepting import prefers_json_untrusted
+from ._accepting import prefers_json_untrusted, takes_gzip_untrusted
 from ._answers import Answer, ClientGoneError, Exchange, FileChangedError, OnAnswered, text
 from ._arriving import UploadOptions
-from ._listing import MAX_ENTRIES, PAGE_HEADERS, View, html_listing, json_listing
-from ._sending import Sender
+from ._listing import JSON_HEADERS, MAX_ENTRIES, PAGE_HEADERS, View, html_listing, json_listing
+from ._sending import COMPRESSION, Sender
 from ._serving import FileServer
 from ._target import NoSuchNameError, NotAPathError, Target, path_of, target_untrusted
 from ._tree import Opened, Tree
@@ -166,16 +167,15 @@ class FilesApp:
     def _listing(self, exchange: Exchange, target: Target, folder: Opened) -> Answer:
         entries = self._tree.list(folder, target.names, MAX_ENTRIES)
         view = View.parse_untrusted(exchange.query)
-        shared = {
-            "cache-control": "no-cache",
-            "vary": "Accept",
-            "x-content-type-options": "nosniff",
-        }
         if prefers_json_untrusted(exchange.headers.get("accept", "")):
-            body = json_listing(target.names, entries, view)
-            return Answer(200, body, {"content-type": "application/json", **shared})
-        body = html_listing(target.names, entries, view, uploads=self._uploads is not None)
-        return Answer(200, body, {**PAGE_HEADERS, **shared})
+            body, headers = json_listing(target.names, entries, view), JSON_HEADERS
+        else:
+            uploads = self._uploads is not None
+            body, headers = html_listing(target.names, entries, view, uploads=uploads), PAGE_HEADERS
+        if takes_gzip_untrusted(exchange.headers.get("accept-encoding", "")):
+            body = gzip.compress(body, COMPRESSION)
+            headers = {**headers, "content-encoding": "gzip"}
+        return Answer(200, body, headers)
 
 
 def _key_untrusted(client: str) -> PublicKey | None:

@@ -150,7 +150,14 @@ def _digest(text: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
+_SHARED_HEADERS: Final = {
+    "cache-control": "no-cache",
+    "vary": "Accept, Accept-Encoding",
+    "x-content-type-options": "nosniff",
+}
+JSON_HEADERS: Final = {"content-type": "application/json", **_SHARED_HEADERS}
 PAGE_HEADERS: Final = {
+    **_SHARED_HEADERS,
     "content-type": "text/html; charset=utf-8",
     "content-security-policy": (
         f"default-src 'none'; style-src {_digest(_STYLE)}; script-src {_digest(_SCRIPT)};"

@@ -1,5 +1,6 @@
 """Listings: for programs exact, for people harmless."""
 
+import gzip
 import json
 import os
 from html.parser import HTMLParser
@@ -127,7 +128,7 @@ async def test_uploads_have_a_place_on_the_page_if_they_are_taken(root: Path) ->
 async def test_programs_get_json_if_they_ask_for_it(root: Path, accept: str, is_json: bool) -> None:
     reply = await ask(FilesApp(str(root)), "/", headers={"Accept": accept})
     assert (reply.headers["content-type"] == "application/json") == is_json
-    assert reply.headers["vary"] == "Accept"
+    assert reply.headers["vary"] == "Accept, Accept-Encoding"
 
 
 async def test_json_tells_all_of_an_entry(tmp_path: Path) -> None:
@@ -252,3 +253,15 @@ def test_any_entry_can_be_shown(name: bytes, size: int, modified: float) -> None
 )
 def test_sizes_are_said_as_people_do(number: int, text: str) -> None:
     assert human_size(number) == text
+
+
+async def test_a_listing_is_compressed_for_who_takes_that(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number}.txt").touch()
+    app = FilesApp(str(tmp_path))
+    for accept in ("text/html", "application/json"):
+        plain = await ask(app, "/", headers={"accept": accept})
+        packed = await ask(app, "/", headers={"accept": accept, "accept-encoding": "gzip"})
+        assert gzip.decompress(packed.body) == plain.body
+        assert len(packed.body) < len(plain.body) / 5
+        assert plain.headers["vary"] == packed.headers["vary"] == "Accept, Accept-Encoding"
