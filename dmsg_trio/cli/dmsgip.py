@@ -149,6 +149,8 @@ async def _ask_one(client: Client, pk: PublicKey, wait: float) -> Said:
             address = _address_untrusted(await client.look_up_ip(pk))
     except trio.TooSlowError:
         return Said(server=pk, error=f"no answer within {wait:g} s")
+    except RemoteProtocolError as error:
+        return Said(server=pk, error=f"what answers there is no server of dmsg: {error}")
     except DmsgError as error:
         return Said(server=pk, error=one_line(str(error)))
     return Said(

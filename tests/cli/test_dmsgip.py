@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+import trio
 
 from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._wire.entries import Entry, ServerInfo
 from dmsg_trio.cli.dmsgip import Said, _address_untrusted, _exit_code, _print, _print_json
+from dmsg_trio.discovery import HttpDiscovery
 from tests.cli.running import NOBODY, dmsg, network
+from tests.ports import free_port
 
 pytestmark = pytest.mark.network
 
@@ -61,6 +67,32 @@ async def test_one_server_is_asked_by_its_key_and_who_is_none_is_named() -> None
     assert (wrong.code, wrong.out) == (1, b"")
     assert wrong.err.startswith("error: --srv: ")
     assert (nobody.code, nobody.out) == (1, b"")
+
+
+async def test_who_answers_wrong_and_who_is_away_are_told_apart() -> None:
+    """Servers that are in the discovery, but somebody else is where they say that they are."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.0 400 What?\r\n\r\n")
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    places = [f"127.0.0.1:{port}" for port in (listeners[0].socket.getsockname()[1], free_port())]
+    async with network("--servers", "1") as up, HttpDiscovery(up.ready.discovery) as discovery:
+        keys = [SecretKey.generate() for _ in places]
+        for sk, place in zip(keys, places, strict=True):
+            server = ServerInfo(address=place, available_sessions=10)
+            entry = Entry(pk=sk.pk, timestamp=time.time_ns(), server=server)
+            await discovery.publish(entry.signed(sk))
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, answer, listeners)
+            done = await dmsg("ip", "--json", discovery=up.ready.discovery)
+    faults = {each["server"]: each["error"] for each in json.loads(done.out)["servers"]}
+    assert done.code == 0  # one has answered
+    assert faults[up.ready.servers[0].pk] is None
+    assert faults[str(keys[0].pk)].startswith("what answers there is no server of dmsg: a frame")
+    assert places[1] in faults[str(keys[1].pk)]
 
 
 async def test_addresses_of_the_other_kind_are_left_out_and_none_is_said() -> None:
