@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,19 @@ def test_each_program_and_each_command_has_a_page(pages: Path) -> None:
     assert names >= SCRIPTS.keys()
     assert names >= {"dmsg-ping", "dmsg-keys", "dmsg-status", "dmsg-up"}
     assert "dmsg-curl" not in names  # which is dmsgcurl
+
+
+def test_a_wheel_carries_all_pages(pages: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=man.ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        carried = {
+            Path(name).name: file.read(name).decode()
+            for name in file.namelist()
+            if ".data/data/share/man/man1/" in name
+        }
+    assert carried == {page.name: page.read_text() for page in pages.iterdir()}
 
 
 def test_all_options_are_there_with_their_variables(pages: Path) -> None:
