@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import getpass
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,25 +13,23 @@ from typing import Final
 import httpx
 
 from dmsg_trio._errors import ConfigError
-from dmsg_trio._keys import PublicKey
 from dmsg_trio.apps.curl import (
     Cookies,
-    ExitCode,
     OnError,
     Order,
     Retries,
     Stall,
     ToFile,
-    TransferError,
     name_in_url,
-    parse_url,
 )
 
-from ._curl_bodies import JSON, Sending, content_of, sending, upload
+from ._curl_bodies import JSON, Sending, sending, upload
 from ._curl_globs import Globbed, expanded
 from ._curl_help import in_order
-from ._curl_options import AskingOptions, FailingOptions, RememberingOptions, SavingOptions
+from ._curl_more_options import FailingOptions, RememberingOptions
+from ._curl_options import AskingOptions, SavingOptions
 from ._curl_remembering import conditions, cookie_line, login
+from ._curl_words import basic, filename, header_of, lines_of, size_of, url_of, with_query
 
 STANDARD: Final = "-"
 REMOTE: Final = "\0"  # stands for the name in the URL: no file can be called so
@@ -43,11 +38,7 @@ SPEED_TIME: Final = 30  # seconds
 SECRET: Final = ("authorization", "cookie")
 AGENT: Final = "dmsgcurl"
 
-_SECRET_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _SPAN = re.compile(r"\d*-\d*(,\s*\d*-\d*)*")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)b?", re.IGNORECASE)
-_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_LINE_OF_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*[:;].*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +77,7 @@ class Plan:
         template = self._template(sent)
         rest = REMOTE if self.saving.remote_name_all else ""
         return [
-            self._planned(template, _with_query(_url(each.text), sent.query), name, path.text)
+            self._planned(template, with_query(url_of(each.text), sent.query), name, path.text)
             for text, output, paths in zip_longest(urls, outputs, uploads, fillvalue="")
             for path in self._expanded(paths)
             for each in self._expanded(text)
@@ -106,7 +97,7 @@ class Plan:
         if is_stream:
             order = replace(order, from_byte=self._offset)
         if user := login(self.remembering, url) if not self._has_login else "":
-            secrets = (*order.secret_headers, ("Authorization", _basic(user)))
+            secrets = (*order.secret_headers, ("Authorization", basic(user)))
             order = replace(order, secret_headers=secrets)
         return Planned(
             order,
@@ -126,7 +117,7 @@ class Plan:
 
     def _outputs(self) -> list[str]:
         kinds: dict[str, Sequence[object]] = {
-            "output": [_filename(each) for each in self.saving.output or []],
+            "output": [filename(each) for each in self.saving.output or []],
             "remote_name": [REMOTE] * self.saving.remote_name,
         }
         return [str(name) for _, name in in_order(self.given, kinds)]
@@ -189,11 +180,11 @@ class Plan:
             shows_heads=saving.include or asking.head,
             skips_body=asking.head,
             on_error=self._on_error(),
-            max_size=_size(saving.max_filesize, "--max-filesize"),
+            max_size=size_of(saving.max_filesize, "--max-filesize"),
             connect_timeout=failing.connect_timeout or None,
             max_time=failing.max_time or None,
             retries=self._retries(),
-            rate=_size(failing.limit_rate, "--limit-rate"),
+            rate=size_of(failing.limit_rate, "--limit-rate"),
             stall=self._stall(),
             streams=1 if saving.include else streams,
         )
@@ -234,7 +225,7 @@ class Plan:
             "Cookie": cookie_line(self.remembering),
             **dict(conditions(self.remembering)),
         }
-        theirs = [_header(line) for each in asking.header or () for line in _lines(each)]
+        theirs = [header_of(line) for each in asking.header or () for line in lines_of(each)]
         named = {name.lower() for name, _ in theirs}
         headers = [
             (name, value) for name, value in ours.items() if value and name.lower() not in named
@@ -245,66 +236,4 @@ class Plan:
     def _authorization(self) -> str:
         if self.asking.oauth2_bearer:
             return f"Bearer {self.asking.oauth2_bearer}"
-        return _basic(self.asking.user) if self.asking.user else ""
-
-
-# ---- words ----
-
-
-def _url(text: str) -> httpx.URL:
-    if _SECRET_KEY.fullmatch(text):
-        raise ConfigError(
-            "a secret key on a command line can be read by others: put it into a file (--key-file)"
-            " or the variable DMSGCURL_SK"
-        )
-    url = parse_url(text)
-    try:
-        PublicKey.parse(url.host.removesuffix(".dmsg"))
-    except ValueError as error:
-        raise TransferError(ExitCode.BAD_URL, f"bad URL {text!r}: no key: {error}") from None
-    return url
-
-
-def _filename(text: str) -> str:
-    if not text:
-        raise ConfigError("-o: a file needs a name")
-    return text
-
-
-def _with_query(url: httpx.URL, query: str) -> httpx.URL:
-    if not query:
-        return url
-    return url.copy_with(query=b"&".join(filter(None, [url.query, query.encode()])))
-
-
-def _size(text: str, option: str) -> int | None:
-    """Read ``500``, ``500K``, ``1.5M``; nothing is no limit."""
-    if not text or text == "0":
-        return None
-    found = _SIZE.fullmatch(text)
-    if not found:
-        raise ConfigError(f"{option}: a number of bytes as 500, 500K or 2M, not {text!r}")
-    return max(1, int(float(found[1]) * _UNITS[found[2].lower()]))
-
-
-def _lines(option: str) -> list[str]:
-    if not option.startswith("@"):
-        return [option]
-    lines = content_of(option[1:]).decode("latin-1").splitlines()
-    return [line for line in lines if line.strip()]
-
-
-def _header(line: str) -> tuple[str, str | None]:
-    """Read ``Name: value``; ``Name:`` removes it, ``Name;`` sends it empty."""
-    if not _LINE_OF_HEADER.fullmatch(line):
-        raise ConfigError(f"-H: a header is 'Name: value', not {line!r}")
-    name, _, value = line.partition(":")
-    if line.rstrip().endswith(";") and ":" not in line:
-        return line.rstrip()[:-1].strip(), ""
-    return name.strip(), value.strip() or None
-
-
-def _basic(user: str) -> str:
-    if ":" not in user:
-        user = f"{user}:{getpass.getpass(f'password of {user}: ')}"
-    return f"Basic {base64.b64encode(os.fsencode(user)).decode()}"
+        return basic(self.asking.user) if self.asking.user else ""

@@ -16,7 +16,7 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio.apps.curl import Cookies, ExitCode, TransferError
 
 from ._curl_bodies import content_of
-from ._curl_options import RememberingOptions
+from ._curl_more_options import RememberingOptions
 
 STANDARD: Final = "-"
 _FORMATS: Final = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y%m%d", "%d %b %Y")

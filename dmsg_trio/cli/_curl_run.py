@@ -26,8 +26,8 @@ from dmsg_trio.apps.curl import (
 )
 from dmsg_trio.http import DmsgTransport
 
+from ._curl_more_options import NetworkOptions, ShowingOptions
 from ._curl_network import on_network
-from ._curl_options import NetworkOptions, ShowingOptions
 from ._curl_plan import STANDARD, Planned
 from ._curl_watch import Meter, Screen, Teller
 from ._curl_write_out import STDERR, STDOUT, written_out

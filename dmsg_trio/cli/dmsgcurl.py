@@ -18,15 +18,14 @@ import typer
 from dmsg_trio._errors import ConfigError
 
 from ._curl_help import GroupedCommand, group_of
-from ._curl_options import (
-    AskingOptions,
+from ._curl_more_options import (
     FailingOptions,
     IgnoredOptions,
     NetworkOptions,
     RememberingOptions,
-    SavingOptions,
     ShowingOptions,
 )
+from ._curl_options import AskingOptions, SavingOptions
 from ._main import main_of
 from ._options import KeyOptions, Level, ToolLogOptions, spread
 from ._run import program, run

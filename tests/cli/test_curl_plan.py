@@ -24,7 +24,8 @@ from dmsg_trio.apps.curl import (
     parse_url,
 )
 from dmsg_trio.cli._curl_bodies import URL_ENCODED
-from dmsg_trio.cli._curl_options import AskingOptions, FailingOptions, SavingOptions
+from dmsg_trio.cli._curl_more_options import FailingOptions
+from dmsg_trio.cli._curl_options import AskingOptions, SavingOptions
 from dmsg_trio.cli._curl_plan import Plan, Planned
 from dmsg_trio.cli._curl_write_out import STDERR, STDOUT, written_out
 from tests.cli.running import NOBODY

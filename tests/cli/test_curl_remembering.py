@@ -10,7 +10,7 @@ import pytest
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio.apps.curl import Cookies, ExitCode, TransferError, parse_url
-from dmsg_trio.cli._curl_options import RememberingOptions
+from dmsg_trio.cli._curl_more_options import RememberingOptions
 from dmsg_trio.cli._curl_remembering import (
     conditions,
     cookie_line,
