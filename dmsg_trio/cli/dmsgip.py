@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeAlias
 
 import typer
 
-from dmsg_trio._errors import DmsgError, RemoteProtocolError
+from dmsg_trio._errors import DmsgError, RemoteProtocolError, UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
 
 from ._access import keys_named
@@ -150,7 +150,9 @@ async def _ask_one(client: Client, pk: PublicKey, wait: float) -> Said:
     except trio.TooSlowError:
         return Said(server=pk, error=f"no answer within {wait:g} s")
     except RemoteProtocolError as error:
-        return Said(server=pk, error=f"what answers there is no server of dmsg: {error}")
+        return Said(server=pk, error=f"it answers wrong: {error}")
+    except UnreachableError as error:
+        return Said(server=pk, error=f"no session with it: {one_line(error.reason)}")
     except DmsgError as error:
         return Said(server=pk, error=one_line(str(error)))
     return Said(
