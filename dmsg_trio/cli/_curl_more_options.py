@@ -153,11 +153,20 @@ class RememberingOptions:
     ] = None
     config: Annotated[
         list[str] | None,
-        remembering("-K", "--config", metavar="FILE", help="Read options and URLs from FILE."),
+        remembering(
+            *("-K", "--config"),
+            metavar="FILE",
+            is_eager=True,  # so it is no setting, as it could not name itself
+            help="Read options and URLs from FILE.",
+        ),
     ] = None
     next_: Annotated[
         bool,
-        remembering("-:", "--next", help="Begin anew, with other options for other URLs."),
+        remembering(
+            *("-:", "--next"),
+            is_eager=True,
+            help="Begin anew, with other options for other URLs.",
+        ),
     ] = False
 
 
