@@ -11,9 +11,7 @@ from typing import Final
 import trio
 
 from dmsg_trio._address import Address
-from dmsg_trio._errors import (
-    LocalProtocolError,
-)
+from dmsg_trio._errors import ErrorCode, LocalProtocolError, UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.dialing import Connect
 from dmsg_trio._net.nurseries import open_background
@@ -51,6 +49,7 @@ class Client:
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._sk = sk
+        self._has_left = False
         self._ports = Ports(sk.pk)
         self._registration = Registration(
             sk, discovery, draft=self._entry, interval=update_interval, wall_clock=wall_clock
@@ -87,9 +86,12 @@ class Client:
 
     async def run(self) -> None:
         """Keep sessions and the entry until cancelled; `open_client` does this."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keeper.run)
-            nursery.start_soon(self._registration.run)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keeper.run)
+                nursery.start_soon(self._registration.run)
+        finally:
+            self._has_left = True
 
     async def wait_registered(self) -> None:
         """Wait until this client has a session and others can find it; there is no limit on time."""
@@ -111,6 +113,8 @@ class Client:
         Raises `LocalProtocolError` if this client listens there already, `ValueError` for a number that
         is no port.
         """
+        if self._has_left:
+            raise LocalProtocolError(self._goodbye)
         return self._ports.listen(port)
 
     async def open_stream(self, pk: PublicKey | str, port: int) -> DmsgStream:
@@ -125,6 +129,7 @@ class Client:
 
     async def dial(self, pk: PublicKey | str, port: int) -> Dialed:
         """Do as `open_stream`, and tell what was tried and how many seconds each attempt took."""
+        self._check_here()
         return await self._dialer.dial(_address(pk, port))
 
     # ---- questions to servers ----
@@ -135,9 +140,18 @@ class Client:
         Raises `UnreachableError` or `DiscoveryError` if there is no session with that server and none
         can be made.
         """
+        self._check_here()
         session = await self._dialer.session_with(server_pk)
         local = self._ports.next_ephemeral()
         return await look_up_ip(session, self._sk, local, timestamp=self._dialer.timestamp())
+
+    def _check_here(self) -> None:
+        if self._has_left:
+            raise UnreachableError(ErrorCode.ENTITY_CLOSED, self._goodbye)
+
+    @property
+    def _goodbye(self) -> str:
+        return f"the client {self.pk.short} has left the network: its open_client block has ended"
 
     def __repr__(self) -> str:
         return f"<Client {self.pk.short} with {len(self._keeper.open)} sessions>"

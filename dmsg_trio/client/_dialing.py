@@ -121,8 +121,12 @@ class Dialer:
         if stream is None:
             if newest:
                 self._entries.forget(remote.pk)
-            memory.not_before = trio.current_time() + memory.failures.next_delay()
             reason = f"{remote} was not reached"
+            # Who asks in vain meanwhile does not make the pause longer, or it might never end.
+            if any(each.tier == Tier.NEW_SESSION for each in attempts):
+                memory.not_before = trio.current_time() + memory.failures.next_delay()
+            elif (pause := memory.not_before - trio.current_time()) > 0:
+                reason += f"; a new session for it is worth a try in {pause:.1f} s"
             if fault:
                 reason += f", and where it is was not to be learned: {fault}"
             raise UnreachableError(ErrorCode.CANNOT_CONNECT_TO_DELEGATED, reason, attempts)

@@ -137,7 +137,7 @@ async def cancel_dial(scene: Scene, step: CancelDial) -> None:
             outcome = Outcome(path=(NAMES[stream.server_pk],))
             stream.reset()
         except UnreachableError as error:
-            outcome = Outcome(code=error.code)
+            outcome = Outcome(attempted(error.attempts), code=error.code)
         except DiscoveryError:
             outcome = Outcome(code=Code.NO_DISCOVERY)
     scene.give_up(1)

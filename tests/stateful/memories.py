@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .facts import Code, Outcome, Servers
+from .facts import Code, Outcome, Servers, Tier
 
 ENTRY_AGE: Final = 300.0  # seconds that a client goes by an entry
 LONGEST_DIAL: Final = 200.0
@@ -50,7 +50,8 @@ class Memory:
                 self.failures = 0
                 self.pause = (0.0, 0.0)
         elif outcome.code == Code.NOT_REACHED:
-            self._pause(now)
+            if any(each.tier == Tier.NEW_SESSION for each in outcome.attempts):
+                self._pause(now)
             if asked_in_time:
                 self.entry = None
                 self.is_known = True
