@@ -42,6 +42,21 @@ ReferenceDiscovery = Annotated[  # where the reference's program has other names
         "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
     ),
 ]
+
+
+def refuse_typed(
+    context: typer.Context, param: typer.CallbackParam, value: str | None
+) -> str | None:
+    """Let a secret come from its variable, and refuse it where others can read it."""
+    source = context.get_parameter_source(param.name or "")
+    if source is not None and source.name == "COMMANDLINE":
+        raise ConfigError(
+            f"{param.opts[0]}: everybody on this machine can read a command line:"
+            f" put it into the variable {param.envvar}"
+        )
+    return value
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 # As the reference takes it; see `_secrets.refuse_on_command_line`.
 SecretArgument = Annotated[str, typer.Option("--sk", "-s", hidden=True, show_default=False)]

@@ -12,7 +12,7 @@ from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey
 
 from ._main import main_of
-from ._options import KeyOptions, LogOptions, spread
+from ._options import KeyOptions, LogOptions, refuse_typed, spread
 from ._run import program, run
 from ._version import Version
 
@@ -40,7 +40,11 @@ def start(
     ] = False,
     auth: Annotated[
         str,
-        typer.Option(envvar="DMSG_DISCOVERY_AUTH", help="Passphrase that makes a server official."),
+        typer.Option(
+            envvar="DMSG_DISCOVERY_AUTH",
+            callback=refuse_typed,
+            help="Passphrase that makes a server official; only by the variable.",
+        ),
     ] = "",
     official_servers: Annotated[
         str, typer.Option(help="Keys of official servers, with commas between them.")

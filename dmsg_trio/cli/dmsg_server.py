@@ -17,7 +17,7 @@ from dmsg_trio._files import MAX_SETTINGS
 from dmsg_trio._keys import SecretKey
 
 from ._main import main_of
-from ._options import KeyOptions, Level, LogOptions, spread
+from ._options import KeyOptions, Level, LogOptions, refuse_typed, spread
 from ._private_files import write_private
 from ._run import STOPS, program, run
 from ._version import Version
@@ -79,7 +79,11 @@ def start(
     ] = None,
     auth: Annotated[
         str | None,
-        typer.Option(envvar="DMSG_SERVER_AUTH", help="Passphrase that makes a server official."),
+        typer.Option(
+            envvar="DMSG_SERVER_AUTH",
+            callback=refuse_typed,
+            help="Passphrase that makes a server official; only by the variable.",
+        ),
     ] = None,
     drain_time: Annotated[
         float | None,

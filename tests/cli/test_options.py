@@ -22,7 +22,7 @@ from dmsg_trio.cli._options import (
     spread,
 )
 from dmsg_trio.cli._run import program
-from tests.cli.running import DMSG, environment
+from tests.cli.running import DMSG, dmsg, environment
 
 SK = SecretKey(bytes([5]) * 32)
 SECRET = SK.reveal().hex()
@@ -217,3 +217,17 @@ def test_a_descriptor_that_is_not_open_is_named() -> None:
         KeyOptions(key_fd=999).secret_key()
     with pytest.raises(IdentityError, match=r"^cannot read file descriptor 999: Bad file"):
         PassphraseOptions(passphrase_fd=999).passphrase()
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [("server start none.json", "DMSG_SERVER_AUTH"), ("discovery", "DMSG_DISCOVERY_AUTH")],
+)
+async def test_a_passphrase_on_the_command_line_is_refused_and_not_repeated(
+    command: str, variable: str
+) -> None:
+    done = await dmsg(*command.split(), "--auth", "open-sesame")
+    assert (done.code, done.out) == (1, b"")
+    assert done.err.startswith("error: --auth: everybody on this machine can read a command line")
+    assert variable in done.err
+    assert "open-sesame" not in done.err
