@@ -35,7 +35,7 @@ class Later(TyperCommand):
         if isinstance(command, LaterGroup):
             command.path = self._path
         if not extra.get("resilient_parsing"):
-            prepare(command, self._path)
+            prepare(command, self._path, args)
         return command.make_context(info_name, args, parent, **extra)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from typer.main import get_command
@@ -29,7 +30,7 @@ def run_command(command: Command, name: str, *path: str, failure: int = REFUSED)
 
             completion_init()
         else:
-            prepare(command, path)
+            prepare(command, path, sys.argv[1:])
         command(prog_name=name)
 
     call(do, failure=failure)

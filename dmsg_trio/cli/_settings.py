@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 FILE_VARIABLE: Final = "DMSG_CONFIG"
+QUESTIONS: Final = frozenset(["--help", "--version"])
 MAX_FILE: Final = 1024 * 1024  # bytes
 # What stands above the tables; each command takes of it what it knows.
 COMMON: Final = frozenset(
@@ -35,11 +36,20 @@ COMMON: Final = frozenset(
 Table: TypeAlias = dict[str, object]
 
 
-def prepare(command: Command, path: tuple[str, ...]) -> None:
+def prepare(command: Command, path: tuple[str, ...], args: Sequence[str]) -> None:
     """Let a command know variables and the file; ``path`` is what it is called as in `dmsg`.
 
-    Raises `ConfigError` if something in the file is wrong, as far as it concerns the command.
+    Raises `ConfigError` if something in the file is wrong, as far as it concerns the command. Who
+    asks for help with it is not refused.
     """
+    try:
+        _prepare(command, path)
+    except ConfigError:
+        if QUESTIONS.isdisjoint(args):
+            raise
+
+
+def _prepare(command: Command, path: tuple[str, ...]) -> None:
     settings = _File.read()
     for each, place in _with_subcommands(command, path):
         for name, option in _options(each).items():

@@ -94,7 +94,7 @@ def all_programs() -> Iterator[Program]:
     for path, (module, line) in lines.items():
         program = import_module(CLI + module)
         command = get_command(program.app)
-        _settings.prepare(command, path)
+        _settings.prepare(command, path, ())
         name = names.get(module, "-".join(("dmsg", *path)))
         yield Program(name, path, command, line, getattr(program, "VARIABLE", ""))
 

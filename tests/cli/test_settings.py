@@ -49,14 +49,14 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(command: Command, *words: str) -> dict[str, object]:
-    prepare(command, ("ping",))
+    prepare(command, ("ping",), words)
     command.main(list(words), standalone_mode=False)
     return seen
 
 
 def refusal(command: Command) -> str:
     with pytest.raises(ConfigError) as caught:
-        prepare(command, ("ping",))
+        prepare(command, ("ping",), ())
     return str(caught.value)
 
 
@@ -89,6 +89,15 @@ def test_a_variable_counts_more_than_the_file_and_a_flag_more_than_both(
     found = call(command, "--connect-timeout", "5")
     assert (found["times"], found["connect"], found["loud"]) == (4, 5, True)
     assert call(command, "--times", "6", "--no-loud") | {"times": 6, "loud": False} == seen
+
+
+def test_who_asks_for_help_gets_it_whatever_the_file_says(
+    command: Command, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text("[pign]\n")
+    call(command, "--help")
+    assert "--times" in capsys.readouterr().out
+    assert "is 'ping' meant?" in refusal(command)
 
 
 def test_a_value_of_the_table_counts_more_than_the_common_one(command: Command, file: Path) -> None:
@@ -124,7 +133,7 @@ def test_what_is_wrong_is_named_with_its_place(
 def test_a_word_where_a_table_belongs_is_named(command: Command, file: Path) -> None:
     file.write_text("[pty]\nhost = 1\n")
     with pytest.raises(ConfigError, match=r"pty.host is a table: \[pty.host\]"):
-        prepare(command, ("pty", "host"))
+        prepare(command, ("pty", "host"), ())
 
 
 def test_bytes_that_are_no_text_and_files_without_end_are_refused(
