@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sized
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey
+
+AllowFile = Annotated[  # beside the option for such keys on the command line
+    Path | None,
+    typer.Option(
+        "--allow-file", help="File with such keys, one on each line; read again when it changes."
+    ),
+]
 
 
 def keys_named(texts: Iterable[str], option: str) -> list[PublicKey]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from functools import partial
 import trio
 
 from dmsg_trio._address import Address
-from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.apps.access import AllowList
@@ -33,8 +30,7 @@ from dmsg_trio.client import Client, open_client
 
 from ._access import audience
 from ._joining import wait_until_reachable
-
-logger = logging.getLogger("dmsg_trio.web")
+from ._listening import listen_here, shown_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +57,7 @@ class ProxyTask:
 
     async def serve(self) -> None:
         """Serve until cancelled."""
-        listeners = await _listen(self.host, self.port)
+        listeners = await listen_here(self.host, self.port, option="--socks")
         port: int = listeners[0].socket.getsockname()[1]
         async with _joined(self.network) as client, open_service_nursery() as nursery:
             ways = Ways(
@@ -77,7 +73,7 @@ class ProxyTask:
             await trio.sleep_forever()
 
     def _print_place(self, port: int) -> None:
-        place = _shown(self.host, port)
+        place = shown_place(self.host, port)
         pac = f"http://{place}/proxy.pac"
         if self.network.as_json:
             facts = {"proxy": f"http://{place}", "socks": f"socks5h://{place}", "pac": pac}
@@ -106,7 +102,7 @@ class ForwardTask:
     async def serve(self) -> None:
         """Serve until cancelled."""
         found = [
-            Forward(await _listen(self.host, port), remote, raw)
+            Forward(await listen_here(self.host, port, option="--port"), remote, raw)
             for port, remote, raw in self.forwards
         ]
         async with _joined(self.network) as client, open_service_nursery() as nursery:
@@ -117,7 +113,7 @@ class ForwardTask:
 
     def _print_place(self, forwards: Sequence[Forward]) -> None:
         for each in forwards:
-            place = _shown(self.host, each.listeners[0].socket.getsockname()[1])
+            place = shown_place(self.host, each.listeners[0].socket.getsockname()[1])
             url = place if each.raw else f"http://{place}/"
             if self.network.as_json:
                 facts = {"local": url, "remote": str(each.remote), "raw": each.raw}
@@ -169,19 +165,3 @@ def _joined(network: Network) -> AbstractAsyncContextManager[Client]:
     return open_client(
         network.sk, discovery=network.discovery, wait=False, min_sessions=network.sessions
     )
-
-
-async def _listen(host: str, port: int) -> list[trio.SocketListener]:
-    try:
-        if not ipaddress.ip_address(host).is_loopback:
-            logger.warning("%s: whoever can connect there can use this, in your name", host)
-        return await trio.open_tcp_listeners(port, host=host)
-    except ValueError:
-        raise ConfigError(f"--bind: {host!r} is not an address") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"cannot listen on {_shown(host, port)}: {reason}") from error
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import math
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
@@ -17,7 +15,8 @@ from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from ._access import audience, keys_named
+from ._access import AllowFile, audience, keys_named
+from ._listening import LOOPBACK, Bind, listen_here, shown_place
 from ._main import main_of
 from ._options import (
     HERE,
@@ -35,8 +34,6 @@ from ._secrets import refuse_on_command_line
 from ._version import Version
 
 if TYPE_CHECKING:
-    import trio
-
     from dmsg_trio.apps.socks5 import AllowList, ExitOptions
 
 SOCKS_PORT: Final = 1081  # of dmsg, and of loopback
@@ -81,13 +78,7 @@ def server(
             "--wl", "-w", metavar="PK,…", help="Keys that may go out here; again for more."
         ),
     ] = None,
-    allow_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--allow-file",
-            help="File with such keys, one on each line; read again when it changes.",
-        ),
-    ] = None,
+    allow_file: AllowFile = None,
     anyone: Annotated[
         bool, typer.Option("--anyone", help="Let everybody go out here who has the key.")
     ] = False,
@@ -223,9 +214,7 @@ def client(
     port: Annotated[
         int, typer.Option("--port", "-p", min=0, max=65535, help="The port here; 0: any.")
     ] = SOCKS_PORT,
-    bind: Annotated[
-        str, typer.Option("--bind", help="The address here; others than loopback let others in.")
-    ] = "127.0.0.1",
+    bind: Bind = LOOPBACK,
     discovery: ReferenceDiscovery = HERE,
     as_json: AsJson = False,
     secret: SecretArgument = "",
@@ -269,7 +258,7 @@ class _Client:
 
         from ._joining import wait_until_reachable
 
-        listeners = await self._listen()
+        listeners = await listen_here(self.host, self.port, option="--port")
         async with (
             open_client(self.sk, discovery=self.discovery, wait=False) as client,
             trio.open_nursery() as nursery,
@@ -281,23 +270,8 @@ class _Client:
             if fault := await fault_of_server(client, self.remote):
                 logger.warning("%s", one_line(fault))
 
-    async def _listen(self) -> list[trio.SocketListener]:
-        import trio
-
-        try:
-            if not ipaddress.ip_address(self.host).is_loopback:
-                logger.warning("%s: whoever can connect there can use this proxy", self.host)
-            return await trio.open_tcp_listeners(self.port, host=self.host)
-        except ValueError:
-            raise ConfigError(f"--bind: {self.host!r} is not an address") from None
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {self.host} port {self.port}: {error.strerror or error};"
-                " --port 0 takes any that is free"
-            ) from error
-
     def _print_place(self, port: int) -> None:
-        place = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        place = shown_place(self.host, port)
         line = f"curl --socks5-hostname {place} https://example.com/"
         if self.as_json:
             print(json.dumps({"proxy": f"socks5h://{place}", "curl": line}), flush=True)

@@ -19,7 +19,7 @@ import typer
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from ._access import audience, keys_named
+from ._access import AllowFile, audience, keys_named
 from ._main import main_of
 from ._options import HERE, KeyOptions, ReferenceDiscovery, SecretArgument, ToolLogOptions, spread
 from ._run import printable, program, run
@@ -66,13 +66,7 @@ def dmsghttp(
             help="Keys that may come, with commas; again for more. None is everybody.",
         ),
     ] = None,
-    allow_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--allow-file",
-            help="File with such keys, one on each line; read again when it changes.",
-        ),
-    ] = None,
+    allow_file: AllowFile = None,
     all_files: Annotated[
         bool, typer.Option("--all", "-a", help="Serve files with a dot in front, too.")
     ] = False,

@@ -11,6 +11,7 @@ import typer
 
 from dmsg_trio._errors import ConfigError
 
+from ._listening import LOOPBACK, Bind
 from ._main import main_of
 from ._options import HERE, AsJson, KeyOptions, Level, ToolLogOptions, spread
 from ._run import program, run
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 PROXY_PORT: Final = 4445  # of loopback, as the reference has it
 WEB_PORT: Final = "8080"
 LOCAL_PORT: Final = "8086"
-LOOPBACK: Final = "127.0.0.1"
 SUFFIX: Final = ".dmsg"
 OF_PROXY: Final = ("proxy", "only_dmsg", "aliases")  # and of nothing else
 
@@ -122,9 +122,7 @@ def dmsgweb(
     suffix: Annotated[
         str, typer.Option("--filter", "-f", metavar="SUFFIX", help="What names on dmsg end with.")
     ] = SUFFIX,
-    bind: Annotated[
-        str, typer.Option("--bind", help="The address here; others than loopback let others in.")
-    ] = LOOPBACK,
+    bind: Bind = LOOPBACK,
     sess: Sessions = None,
     discovery: Annotated[
         str,

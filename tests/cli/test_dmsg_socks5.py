@@ -102,7 +102,7 @@ async def test_a_server_that_dies_within_a_download_breaks_it_and_the_client_liv
                 done = await fetch(client, f"http://127.0.0.1:{page.port}/")
                 assert done.code == 97  # curl: the proxy said no
                 assert "(4)" in done.err or "(1)" in done.err
-                await client.log.said(f"127.0.0.1:{page.port}: {pk}: ")
+                await client.log.said(f"127.0.0.1:{page.port}: {pk}:")
 
 
 async def said(asked: list[str]) -> bool:

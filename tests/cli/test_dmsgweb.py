@@ -526,3 +526,20 @@ async def test_a_second_signal_does_not_wait_for_what_is_under_way(signals: int)
                     assert await all_of(asking) == b"lf"
                     with trio.fail_after(PATIENCE):
                         assert await web.process.wait() == 0
+
+
+async def test_a_port_that_is_taken_is_said_and_what_to_do_about_it() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with listener:
+        for words, option in (
+            (["web", "-q", str(port)], "--socks"),
+            (["web", "-t", NOBODY, "-p", str(port)], "--port"),
+            (["socks", "client", NOBODY, "-p", str(port)], "--port"),
+        ):
+            done = await dmsg(*words)
+            assert (done.code, done.err) == (
+                1,
+                f"error: cannot listen on 127.0.0.1:{port}: Address already in use;"
+                f" {option} 0 takes any port that is free\n",
+            )
