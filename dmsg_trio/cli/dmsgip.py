@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeAlias
 
 import typer
 
-from dmsg_trio._errors import DmsgError, RemoteProtocolError, UnreachableError
+from dmsg_trio._errors import DmsgError, ErrorCode, RemoteProtocolError, UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
 
 from ._access import keys_named
@@ -152,6 +152,8 @@ async def _ask_one(client: Client, pk: PublicKey, wait: float) -> Said:
     except RemoteProtocolError as error:
         return Said(server=pk, error=f"it answers wrong: {error}")
     except UnreachableError as error:
+        if error.code == ErrorCode.ENTRY_NOT_FOUND:
+            return Said(server=pk, error="the discovery knows no server of this key")
         return Said(server=pk, error=f"no session with it: {one_line(error.reason)}")
     except DmsgError as error:
         return Said(server=pk, error=one_line(str(error)))

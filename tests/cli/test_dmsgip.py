@@ -67,6 +67,7 @@ async def test_one_server_is_asked_by_its_key_and_who_is_none_is_named() -> None
     assert (wrong.code, wrong.out) == (1, b"")
     assert wrong.err.startswith("error: --srv: ")
     assert (nobody.code, nobody.out) == (1, b"")
+    assert "the discovery knows no server of this key" in nobody.err
 
 
 async def test_who_answers_wrong_and_who_is_away_are_told_apart() -> None:
