@@ -106,7 +106,7 @@ async def test_it_does_what_curl_does(tmp_path: Path) -> None:
         done = await site.curl("-f", site.url("status/404"))
         assert (done.code, done.out) == (22, b"")
         assert "(22)" in done.err
-        assert "/status/404 answered 404\n" in done.err
+        assert "/status/404 answered 404 Not Found\n" in done.err
         done = await site.curl("-sf", site.url("status/404"))
         assert (done.code, done.err) == (22, "")
         done = await site.curl(site.url("status/404"))

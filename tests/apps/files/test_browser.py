@@ -87,3 +87,14 @@ async def test_files_are_uploaded_from_the_page(tmp_path: Path) -> None:
         said = 'document.querySelector("#upload li")?.textContent'
         fault = "Conflict: the name is taken, and files are not replaced here"
         assert await shows(tab, said, f"a present #1?.txt: {fault}")
+
+
+async def test_files_are_uploaded_without_scripts(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    async with open_page(tmp_path) as tab:
+        assert await shows(tab, NAMES, "sub/")
+        await tab.evaluate(
+            CHOOSE.replace('input.dispatchEvent(new Event("change"))', "input.form.submit()")
+        )
+        assert await shows(tab, NAMES, "sub/|a present #1?.txt")  # it led back to the folder
+        assert (tmp_path / "a present #1?.txt").read_text() == "for you"
