@@ -32,24 +32,6 @@ class State(Enum):
     CLOSED = auto()
 
 
-class ConnectionPool(httpcore.AsyncConnectionPool):
-    """httpcore's rules on which connection is used, opened or closed; the connections are ours."""
-
-    def __init__(
-        self, backend: DmsgBackend, *, max_connections: int | None, keepalive_expiry: float | None
-    ) -> None:
-        super().__init__(
-            max_connections=max_connections,
-            max_keepalive_connections=0 if keepalive_expiry == 0 else None,
-        )
-        self._backend = backend
-        self._kept_for = math.inf if keepalive_expiry is None else keepalive_expiry
-
-    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        """Make a connection that is not open yet."""
-        return Connection(self._backend, origin, kept_for=self._kept_for)
-
-
 class Connection(httpcore.AsyncConnectionInterface):
     """A stream to a key, opened for the first request."""
 

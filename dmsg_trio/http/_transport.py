@@ -20,8 +20,9 @@ import httpx
 from dmsg_trio.client import Client
 
 from ._backend import DmsgBackend, DmsgConnectError, DmsgConnectTimeout
-from ._connection import REPEATABLE, ConnectionPool
+from ._connection import REPEATABLE
 from ._exchange import Parts
+from ._pool import ConnectionPool
 from ._urls import NO_HOSTS, Hosts, address_of
 
 VIEWS: Final = "dmsg.views"

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 
+import httpcore
 import httpx
 import pytest
 import trio
@@ -18,7 +19,8 @@ from dmsg_trio._errors import DiscoveryError, RefusedError, UnreachableError
 from dmsg_trio._keys import SecretKey
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import DmsgStream
-from dmsg_trio.http import DmsgTransport, address_of
+from dmsg_trio.http import DmsgTransport, address_of, serve_asgi
+from dmsg_trio.http._connection import Connection
 from dmsg_trio.testing import Network
 from tests.http.parties import ends
 
@@ -276,6 +278,37 @@ async def test_limits_that_make_no_sense_are_refused(option: str) -> None:
     async with ends() as both:
         with pytest.raises(ValueError, match=f"{name} is .* or more, or None, not {value}"):
             both.http(**{name: int(value)})
+
+
+async def test_many_requests_at_once_look_at_few_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def look(connection: Connection, origin: httpcore.Origin) -> bool:
+        nonlocal looks
+        looks += 1
+        return leads_there(connection, origin)
+
+    leads_there = Connection.can_handle_request
+    monkeypatch.setattr(Connection, "can_handle_request", look)
+    async with ends() as both, both.http(max_connections=10) as http:
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(http.get, "/who")
+        assert len(both.site.ports) == 200
+        assert len(set(both.site.ports)) == 10
+    assert looks < 200 * 10
+
+
+async def test_an_idle_connection_makes_room_for_one_to_somebody_else() -> None:
+    async with ends() as both, both.http(max_connections=1) as http:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_asgi, both.site.asgi(), both.server, 81)
+            for port in (80, 81, 80):
+                assert (await http.get(f"dmsg://{both.server.pk}:{port}/who")).status_code == 200
+            nursery.cancel_scope.cancel()
+        assert len(set(both.site.ports)) == 3
 
 
 # ---- bodies ----
