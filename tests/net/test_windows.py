@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from dmsg_trio._net.mux_stream import MuxStream
-from dmsg_trio._net.windows import LARGEST_WINDOW, SESSION_BUDGET, ReceiveWindow, WindowBudget
+from dmsg_trio._net.windows import (
+    LARGEST_FOR_TURNS,
+    LARGEST_WINDOW,
+    SESSION_BUDGET,
+    SHORTEST_WAIT,
+    TURN,
+    TURNS,
+    ReceiveWindow,
+    WindowBudget,
+)
 from dmsg_trio._wire.yamux import INITIAL_WINDOW
 from tests.net.links import leftovers, memory_carriers, open_mux_pair, open_mux_streams, open_on
 
@@ -35,6 +44,17 @@ async def test_one_stream_fills_a_long_path(autojump_clock: MockClock) -> None:
         rate = await _receive_for(far, 5)
         assert rate > 10 * INITIAL_WINDOW / 0.1
         assert far._window.size == LARGEST_WINDOW
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_short_path_of_little_bandwidth_gets_no_queue(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        carriers = await memory_carriers(latency=0.001, rate=50e6)
+        near, far = await open_mux_streams(nursery, carriers)
+        nursery.start_soon(_send_for_ever, near)
+        rate = await _receive_for(far, 5)
+        assert rate > 49e6
+        assert far._window.size <= LARGEST_FOR_TURNS
         nursery.cancel_scope.cancel()
 
 
@@ -92,8 +112,75 @@ def test_grants_of_one_moment_count_as_one() -> None:
     assert window.due(half, 0) == INITIAL_WINDOW // 2
     window.granted(half, now=1.0)
     assert window.is_waiting_for_path
+    window.received(1)
     window.waited(0.1, now=1.1)
     assert window.size == 2 * INITIAL_WINDOW
+
+
+def _waited_each(window: ReceiveWindow, *cycles: float) -> None:
+    """Let the peer stand at the edge time and again, until our grant has reached it."""
+    now = 1.0
+    for cycle in cycles:
+        window.received(window._to_edge)
+        window.granted(0, now)
+        window.received(1)
+        now += cycle
+        window.waited(cycle, now)
+
+
+def test_a_path_that_takes_as_long_as_ever_makes_a_window_grow() -> None:
+    window = ReceiveWindow(WindowBudget())
+    _waited_each(window, 0.1, 0.12, 0.19)
+    assert window.size == 8 * INITIAL_WINDOW
+
+
+def test_a_path_that_takes_longer_than_before_is_a_queue() -> None:
+    window = ReceiveWindow(WindowBudget())
+    _waited_each(window, 0.1, 0.3, 0.21)
+    assert window.size == 2 * INITIAL_WINDOW
+
+
+def test_a_path_that_stays_longer_is_another_path() -> None:
+    window = ReceiveWindow(WindowBudget())
+    _waited_each(window, 0.1, *[0.4] * 100)
+    assert window.size == LARGEST_WINDOW
+
+
+def test_what_had_been_allowed_before_the_grant_says_nothing_of_the_path() -> None:
+    window = ReceiveWindow(WindowBudget())
+    window.received(INITIAL_WINDOW - 10)
+    window.granted(10, 1.0)
+    window.received(5)
+    window.waited(0.1, 1.1)
+    assert window.size == INITIAL_WINDOW
+
+
+def _granted_each(window: ReceiveWindow, seconds: float, times: int) -> None:
+    for turn in range(times):
+        window.granted(INITIAL_WINDOW // 2, now=10 + turn * seconds)
+
+
+def test_a_quick_reader_on_a_short_path_gets_a_larger_window_and_not_the_largest() -> None:
+    window = ReceiveWindow(WindowBudget())
+    _granted_each(window, 0.002, 100)
+    assert window.size == LARGEST_FOR_TURNS < LARGEST_WINDOW
+    window.close()
+    assert window.budget.left == SESSION_BUDGET
+
+
+@pytest.mark.parametrize("seconds", [0.0, SHORTEST_WAIT / 2, TURN, 1.0])
+def test_grants_of_one_moment_and_rare_ones_are_no_sign_of_a_quick_reader(seconds: float) -> None:
+    window = ReceiveWindow(WindowBudget())
+    _granted_each(window, seconds, TURNS + 1)
+    assert window.size == INITIAL_WINDOW
+
+
+def test_a_pause_between_quick_turns_begins_the_count_anew() -> None:
+    window = ReceiveWindow(WindowBudget())
+    for second in range(10):
+        for turn in range(TURNS):
+            window.granted(INITIAL_WINDOW // 2, now=1 + second + 0.002 * turn)
+    assert window.size == INITIAL_WINDOW
 
 
 @given(
