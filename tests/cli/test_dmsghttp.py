@@ -85,7 +85,8 @@ async def test_only_keys_on_the_list_get_in_and_each_request_is_logged(tmp_path:
         assert "2 keys" in program.out.text
         assert (await asking.get(f"{url}hello.txt?x=1")).status_code == 200
         reply = await refused.get(f"{url}hello.txt")
-        assert (reply.status_code, reply.text) == (403, "Forbidden\n")
+        said = f"Forbidden: {stranger.pk} is not on the list\n"
+        assert (reply.status_code, reply.text) == (403, said)
         await program.err.until(lambda: program.err.text.count("\n") == 2, "two requests")
         first, second = map(json.loads, program.err.text.splitlines())
     assert first.pop("seconds") < PATIENCE

@@ -87,14 +87,14 @@ class FilesApp:
             return
         pk = _key_untrusted(exchange.client)
         if pk is None or pk not in self._allowed:
-            await exchange.answer(text(403, "Forbidden"))
+            await exchange.answer(_not_allowed(pk))
             return
         with self._allowed.while_allowed(pk) as allowed:
             await self._answer_untrusted(exchange)
         if allowed.cancelled_caught:
             logger.info("%s broke off: %s is not on the list any more", _name_of(exchange), pk)
             if not exchange.has_started:
-                await exchange.answer(text(403, "Forbidden"))
+                await exchange.answer(_not_allowed(pk))
 
     async def _answer_untrusted(self, exchange: Exchange) -> None:
         try:
@@ -184,6 +184,11 @@ def _key_untrusted(client: str) -> PublicKey | None:
         return PublicKey.parse(client)
     except ValueError:
         return None
+
+
+def _not_allowed(pk: PublicKey | None) -> Answer:
+    """Refuse who is not on the list; they learn which key would have to be."""
+    return text(403, f"Forbidden: {pk} is not on the list" if pk else "Forbidden")
 
 
 def _moved(exchange: Exchange, path: str) -> Answer:

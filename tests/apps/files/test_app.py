@@ -144,7 +144,8 @@ async def test_only_keys_on_the_list_may_come(root: Path) -> None:
     for path, method in (("/a.txt", "GET"), ("/nothing", "GET"), ("/", "HEAD"), ("*", "OPTIONS")):
         reply = await ask(app, path, method=method, client=stranger)
         assert reply.status == 403
-        assert reply.body == (b"" if method == "HEAD" else b"Forbidden\n")
+        said = f"Forbidden: {stranger} is not on the list\n".encode()
+        assert reply.body == (b"" if method == "HEAD" else said)
     assert [each.client for each in told[1:]] == [stranger] * 4
 
 
