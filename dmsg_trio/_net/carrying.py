@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from .resettable import ResettableStream
+from .stream import RECEIVE_SIZE, SEND_BATCH, DmsgStream
+
+SPARE: Final = 4  # pieces of memory that wait for their next use, per event loop
+
+_spare: Final = trio.lowlevel.RunVar[list[memoryview]]("dmsg_trio memory to carry in")
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # for SO_LINGER
 
@@ -36,15 +43,13 @@ async def carry_both_ways(
     count = carried or Carried()
 
     async def carry_to_far() -> None:
-        async for data in near:
-            await far.send_all(data)
-            count.to_far += len(data)
+        while size := await _carry_piece(near, far):
+            count.to_far += size
         await ended(far)
 
     async def carry_to_near() -> None:
-        async for data in far:
-            await near.send_all(data)
-            count.to_near += len(data)
+        while size := await _carry_piece(far, near):
+            count.to_near += size
         await ended(near)
 
     async def ended(sink: trio.abc.HalfCloseableStream) -> None:
@@ -59,6 +64,56 @@ async def carry_both_ways(
     except* trio.BrokenResourceError:
         for stream in (near, far):
             reset_when_closed(stream)
+
+
+async def _carry_piece(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream) -> int:
+    """Carry what has come, and say how many bytes; 0 is the end.
+
+    Memory is held while a piece is on its way, and not by the many that wait for one.
+    """
+    if isinstance(source, DmsgStream):
+        await source.wait_ready()
+    elif isinstance(source, trio.SocketStream):
+        await trio.lowlevel.wait_readable(source.socket)
+    with _memory() as memory:
+        if isinstance(source, DmsgStream):
+            piece = memory[: await source.receive_into(memory)]
+        elif isinstance(source, trio.SocketStream):
+            piece = memory[: await _receive_into(source, memory[:SEND_BATCH])]
+        else:
+            piece = memoryview(await source.receive_some())
+        if piece:
+            await sink.send_all(piece)
+        return len(piece)
+
+
+async def _receive_into(source: trio.SocketStream, memory: memoryview) -> int:
+    try:
+        return await source.socket.recv_into(memory)
+    except OSError as error:
+        if source.socket.fileno() < 0:
+            raise trio.ClosedResourceError("this socket was closed") from None
+        raise trio.BrokenResourceError(f"the connection broke: {error.strerror}") from error
+
+
+@contextmanager
+def _memory() -> Iterator[memoryview]:
+    spare = _spare_of_loop()
+    memory = spare.pop() if spare else memoryview(bytearray(RECEIVE_SIZE))
+    try:
+        yield memory
+    finally:
+        if len(spare) < SPARE:
+            spare.append(memory)
+
+
+def _spare_of_loop() -> list[memoryview]:
+    try:
+        return _spare.get()
+    except LookupError:
+        spare: list[memoryview] = []
+        _spare.set(spare)
+        return spare
 
 
 def reset_when_closed(stream: trio.abc.Stream) -> None:

@@ -164,6 +164,11 @@ class MuxStream(ResettableStream):
         """Whether `receive_piece` would not wait; there may be nothing to wait for."""
         return bool(self._chunks or self._broken or self._closed or self.state.remote_ended)
 
+    async def wait_ready(self) -> None:
+        """Wait until `is_ready`."""
+        while not self.is_ready:
+            await self._wait_for_data()
+
     @property
     def buffered(self) -> int:
         """How many bytes have arrived and were not taken yet."""

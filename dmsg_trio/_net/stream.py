@@ -142,6 +142,14 @@ class DmsgStream(ResettableStream):
         """Whether `receive_some` would not wait: bytes, the end, or an error are there."""
         return bool(self._plaintext) or self._mux.is_ready
 
+    async def wait_ready(self) -> None:
+        """Wait until `is_ready`, for who wants no memory to wait in."""
+        with self._receive_conflict:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if not self._plaintext:
+                await self._mux.wait_ready()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
     async def _checkpoint_if_ready(self) -> None:
         if self.is_ready:
             await trio.lowlevel.checkpoint()  # where there is nothing yet, waiting is one
