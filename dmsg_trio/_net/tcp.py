@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import socket
+import ssl
 
 import trio
 
@@ -31,7 +34,11 @@ async def connect_tcp(address: str) -> Carrier:
         host, port = parse_host_port(address)
     except ValueError as error:
         raise HandshakeError(f"the server's address: {error}") from error
-    return SocketCarrier.from_trio(await trio.open_tcp_stream(host or "127.0.0.1", port))
+    try:
+        stream = await trio.open_tcp_stream(host or "127.0.0.1", port)
+    except OSError as error:
+        raise OSError(f"no connection to {address}: {reason_of(error)}") from error
+    return SocketCarrier.from_trio(stream)
 
 
 async def listen_tcp(address: str, *, backlog: int = 1024) -> list[trio.SocketListener]:
@@ -49,3 +56,25 @@ def ip_of(peer: str) -> bytes:
         return b""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).packed
+
+
+# ---- why not ----
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Find what the system said: of several addresses trio tells in a group, and httpx hides that."""
+    cause: BaseException | None = error
+    while cause is not None and getattr(cause, "errno", None) is None:
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        else:
+            cause = cause.__cause__ or cause.__context__
+    return cause or error
+
+
+def reason_of(error: BaseException) -> str:
+    """Say what the system said, without the address; what the error says if it was not the system."""
+    cause = cause_of(error)
+    if isinstance(cause, (socket.gaierror, ssl.SSLError)):  # with numbers of their own
+        return cause.strerror or str(cause)
+    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(error)

@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from dmsg_trio._errors import ConfigError, RemoteProtocolError
+from dmsg_trio._net.tcp import reason_of
 from dmsg_trio.discovery._reading import read_untrusted, trusted_by
 
 from ._numbers import age, count, size
@@ -146,4 +147,4 @@ async def _ask(http: httpx.AsyncClient, url: str) -> ServerHealth:
     except (
         httpx.HTTPError, httpx.InvalidURL, RemoteProtocolError, ValueError, RecursionError,
     ) as error:  # fmt: skip
-        return ServerHealth(url=url, error=one_line(str(error)) or type(error).__name__)
+        return ServerHealth(url=url, error=one_line(reason_of(error)) or type(error).__name__)

@@ -13,6 +13,7 @@ import trio
 
 from dmsg_trio._errors import ConfigError, DiscoveryError, RemoteProtocolError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.tcp import reason_of
 from dmsg_trio._wire.entries import MAX_ENTRY_SIZE, Entry, EntryError
 
 from ._answers import NotOfferedError, printable, refused
@@ -213,7 +214,7 @@ class HttpDiscovery:
         except trio.TooSlowError as error:
             raise DiscoveryError(f"{url}: no answer within {REQUEST_TIMEOUT} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = printable(str(error)) or type(error).__name__
+            reason = printable(reason_of(error)) or type(error).__name__
             raise DiscoveryError(f"{url}: {reason}") from error
         except RemoteProtocolError as error:
             raise DiscoveryError(f"{url}: {error}") from error

@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from dmsg_trio._net.tcp import reason_of
 from dmsg_trio._wire.socks5 import Endpoint, ReplyCode
 
 from ._targets import IpAddress, TargetError, TargetRules, is_dmsg_name
@@ -60,8 +61,7 @@ class Connector:
             async with self._look_ups:
                 found = await trio.socket.getaddrinfo(name, port, type=kind)
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise TargetError(ReplyCode.HOST_UNREACHABLE, f"look-up: {reason}") from error
+            raise TargetError(ReplyCode.HOST_UNREACHABLE, f"look-up: {reason_of(error)}") from error
         # A scope, as in fe80::1%eth0, names a network of this machine.
         return [address_of(str(sockaddr[0])) for *_, sockaddr in found]
 
@@ -124,8 +124,8 @@ def _as_target_error(faults: Sequence[OSError]) -> TargetError:
     known = {error.errno: error for error in reversed(faults)}
     for number, code in _CODES.items():
         if number in known and (code is ReplyCode.REFUSED or len(known) == 1):
-            return TargetError(code, known[number].strerror or str(known[number]))
-    return TargetError(ReplyCode.HOST_UNREACHABLE, faults[0].strerror or str(faults[0]))
+            return TargetError(code, reason_of(known[number]))
+    return TargetError(ReplyCode.HOST_UNREACHABLE, reason_of(faults[0]))
 
 
 def bound_endpoint(sock: trio.socket.SocketType) -> Endpoint:

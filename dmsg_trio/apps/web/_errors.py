@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
@@ -93,19 +91,3 @@ def error_of_dial(remote: Address, error: DmsgError | trio.TooSlowError) -> WebE
 def said_of(error: h11.ProtocolError) -> str:
     """Say what h11 says, with what it quotes as bytes alone: ``b'…'``."""
     return _QUOTED.sub(r"\1", str(error))
-
-
-def cause_of(error: BaseException) -> BaseException:
-    """Find what the system said: of several addresses trio tells in a group."""
-    cause: BaseException | None = error
-    while cause is not None and getattr(cause, "errno", None) is None:
-        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
-    return cause or error
-
-
-def reason_of(error: BaseException) -> str:
-    """Say what the system said."""
-    cause = cause_of(error)
-    if isinstance(cause, socket.gaierror):
-        return cause.strerror or str(cause)
-    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(error)

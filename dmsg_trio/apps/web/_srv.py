@@ -21,6 +21,7 @@ import trio
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.tcp import reason_of
 from dmsg_trio.apps.access import AllowList, admission
 from dmsg_trio.client import Client, DmsgStream
 
@@ -159,9 +160,10 @@ class _Port:
         try:
             return await trio.open_tcp_stream(LOCAL, self._exposed.local_port)
         except OSError as error:
-            reason = error.strerror or f"nothing listens on {self._host.decode()}"
             raise WebError(
-                HTTPStatus.BAD_GATEWAY, "The program behind this port does not answer", reason
+                HTTPStatus.BAD_GATEWAY,
+                "The program behind this port does not answer",
+                f"{self._host.decode()}: {reason_of(error)}",
             ) from error
 
     def _route(self, pk: PublicKey, request: h11.Request) -> Action:

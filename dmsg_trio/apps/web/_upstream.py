@@ -17,6 +17,7 @@ import h11
 import trio
 
 from dmsg_trio._errors import ConfigError, RemoteProtocolError
+from dmsg_trio._net.tcp import reason_of
 from dmsg_trio._wire.socks5 import (
     Choice,
     Command,
@@ -32,7 +33,7 @@ from dmsg_trio._wire.socks5 import (
     encode,
 )
 
-from ._errors import WebError, reason_of
+from ._errors import WebError
 from ._names import shown_authority
 
 _PORTS: Final = {"socks5": 1080, "socks5h": 1080, "http": 8080}

@@ -17,10 +17,11 @@ import trio
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import DmsgError
+from dmsg_trio._net.tcp import cause_of, reason_of
 from dmsg_trio._wire.socks5 import ReplyCode
 from dmsg_trio.client import Client
 
-from ._errors import DIAL_TIME, WebError, cause_of, error_of_dial, reason_of
+from ._errors import DIAL_TIME, WebError, error_of_dial
 from ._names import Names, shown_authority
 from ._upstream import Upstream
 
