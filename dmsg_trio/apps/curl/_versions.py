@@ -56,7 +56,7 @@ def moment(text: str) -> datetime | None:
     """Read a date of HTTP; None if it is none."""
     try:
         read = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError, IndexError, TypeError):
         return None
     return read if read.tzinfo else None
 
