@@ -50,17 +50,23 @@ class Fetch:
     async def go_on(self, *, is_last_try: bool) -> None:
         """Try once."""
         self._is_last_try = is_last_try
+        for fetch in self._fetch_what_is_missing, self._fetch_anew:
+            try:
+                await fetch()
+            except _Changed as change:
+                self._watcher.note("what is there now may be of another version: starting over")
+                change.receiver.begin(self._order.url, Version())
+            else:
+                return
+        await self._fetch_whole()  # whose parts do not hold still: one stream is of one version
+
+    async def _fetch_what_is_missing(self) -> None:
         receiver = self._open_early()
-        try:
-            if isinstance(receiver, FileReceiver) and len(receiver.have) > 1:
-                await self._fetch_parts(receiver)
-            elif receiver is not None and receiver.have:
-                await self._fetch_rest(receiver)
-            elif not await self._has_all_already(receiver):
-                await self._fetch_anew()
-        except _Changed as change:
-            self._watcher.note("what is there now is of another version: starting over")
-            change.receiver.begin(self._order.url, Version())
+        if isinstance(receiver, FileReceiver) and len(receiver.have) > 1:
+            await self._fetch_parts(receiver)
+        elif receiver is not None and receiver.have:
+            await self._fetch_rest(receiver)
+        elif not await self._has_all_already(receiver):
             await self._fetch_anew()
 
     def _open_early(self) -> Receiver | None:
@@ -161,13 +167,17 @@ class Fetch:
     async def _fetch_rest(self, receiver: Receiver) -> None:
         """Ask for what is missing at the end."""
         version, at = receiver.version, receiver.have[-1][1]
+        if not version.validator and not self._is_offset_named:
+            raise _Changed(receiver)
         condition = [("If-Range", version.validator)] if version.validator else []
         async with self._asking.answer(("Range", f"bytes={at}-"), *condition) as response:
             part = part_of(response)
             if part is not None:
-                is_same = not version.validator or Version.of(response).is_same(version)
-                if not is_same or part.start != at:
+                found = Version.of(response)
+                if part.start != at or (version.validator and not found.is_same(version)):
                     raise _Changed(receiver)
+                if not version.validator:  # from here on it is known what this is a part of
+                    receiver.version = found
                 await self._intake.take(response, receiver, at)
                 self._check_complete(receiver)
                 self._finish(receiver, response)
@@ -182,6 +192,11 @@ class Fetch:
                 raise self._intake.refused(response)
             else:
                 raise self._cannot_go_on(at)
+
+    @property
+    def _is_offset_named(self) -> bool:
+        """Whether the user said where to go on: then it is not for us to compare versions."""
+        return isinstance(self._output, ToFile) and self._output.from_byte > 0
 
     def _is_complete(self, response: httpx.Response, receiver: Receiver, at: int) -> bool:
         etag = response.headers.get("etag", receiver.version.etag)

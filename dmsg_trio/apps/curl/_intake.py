@@ -16,7 +16,7 @@ from ._codes import PASSING_STATUS, ExitCode, TransferError, place
 from ._orders import OnError, Order, Watcher
 from ._receivers import FileReceiver, Receiver
 from ._unpacking import Piece, is_packed, raw_pieces, unpacked
-from ._versions import length_of
+from ._versions import length_of, part_of
 
 REMEMBER_EVERY: Final = 1.0  # seconds between two notes about parts that grow at several ends
 UNKNOWN_SIZE: Final = 2**63 - 1  # announced by the reference's file server for a folder
@@ -53,48 +53,59 @@ class Intake:
         )
 
     async def take(self, response: httpx.Response, receiver: Receiver, at: int) -> None:
-        order, report, pace, watcher = (
-            self.order,
-            self.asking.report,
-            self.asking.pace,
-            self.watcher,
-        )
-        has_body = order.method != "HEAD" and response.status_code not in (204, 304)
-        expected = length_of(response) if has_body else 0
-        if order.max_size is not None and (expected or 0) + at > order.max_size:
-            reason = f"{place(report.url)} sends {expected} bytes, more than {order.max_size}"
-            raise TransferError(ExitCode.TOO_BIG, reason)
-        watcher.body_begins(at, None if expected is None else expected + at)
-        raw = raw_pieces(response)
-        unpacks = order.decodes and is_packed(response)
-        start, arrived = at, 0
+        """Write a body from ``at`` on; raise if it is not as long as was announced."""
+        expected = self._expected(response)
+        self._check_size(at + (expected or 0))
+        self.watcher.body_begins(at, None if expected is None else expected + at)
+        arrived = 0
 
         async def counted() -> AsyncGenerator[Piece]:
             nonlocal arrived
-            async with aclosing(raw):
+            async with aclosing(raw_pieces(response)) as raw:
                 async for data in raw:
                     arrived += len(data)
+                    if expected is not None and arrived > expected:
+                        raise self._too_long(expected)
                     yield data
 
+        unpacks = self.order.decodes and is_packed(response)
         try:
-            async with aclosing(unpacked(counted()) if unpacks else raw) as pieces:
+            async with aclosing(unpacked(counted()) if unpacks else counted()) as pieces:
                 async for data in pieces:
                     await receiver.write(data, at)
                     at += len(data)
-                    report.downloaded += len(data)
-                    watcher.received(len(data))
-                    await pace.after(len(data))
-                    if order.max_size is not None and at > order.max_size:
-                        reason = f"{place(report.url)} sends more than {order.max_size} bytes"
-                        raise TransferError(ExitCode.TOO_BIG, reason)
+                    await self._count(len(data))
+                    self._check_size(at)
                     self._remember_now_and_then(receiver)
         except httpx.RemoteProtocolError:
-            if expected is None or at - start >= expected:
+            if expected is None or arrived >= expected:
                 raise
-            raise self.cut_off(at - start, expected) from None
-        count = arrived if unpacks else at - start
-        if expected is not None and count < expected:
-            raise self.cut_off(count, expected)
+            raise self.cut_off(arrived, expected) from None
+        if expected is not None and arrived < expected:
+            raise self.cut_off(arrived, expected)
+
+    def _expected(self, response: httpx.Response) -> int | None:
+        """Say how long the body is as it is sent; None if nobody knows."""
+        if self.order.method == "HEAD" or response.status_code in (204, 304):
+            return 0
+        part = part_of(response)
+        return part.stop - part.start if part else length_of(response)
+
+    async def _count(self, count: int) -> None:
+        self.asking.report.downloaded += count
+        self.watcher.received(count)
+        await self.asking.pace.after(count)
+
+    def _check_size(self, size: int) -> None:
+        limit = self.order.max_size
+        if limit is not None and size > limit:
+            reason = f"{place(self.asking.report.url)} sends more than {limit} bytes"
+            raise TransferError(ExitCode.TOO_BIG, reason)
+
+    def _too_long(self, expected: int) -> TransferError:
+        where = place(self.asking.report.url)
+        reason = f"receiving from {where}: more than the {expected} bytes that it announced"
+        return TransferError(ExitCode.WEIRD_ANSWER, reason)
 
     def cut_off(self, count: int, expected: int) -> TransferError:
         where = place(self.asking.report.url)

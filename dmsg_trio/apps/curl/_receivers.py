@@ -12,7 +12,7 @@ from typing import Protocol
 import httpx
 import trio
 
-from ._codes import ExitCode, TransferError
+from ._codes import ExitCode, TransferError, place
 from ._names import harmless_name, name_in_header, name_in_url
 from ._parts import Note, PartFile, Span, gaps, joined, saying
 from ._unpacking import Piece
@@ -55,7 +55,8 @@ class StreamReceiver:
     def begin(self, url: httpx.URL, version: Version) -> None:
         """Begin, which works once."""
         if self.have:
-            reason = f"{url} cannot be gone on with, and its beginning is written already"
+            reason = f"receiving from {place(url)}: what broke off cannot be gone on with safely,"
+            reason += " and its beginning is written already"
             raise TransferError(ExitCode.PARTIAL, reason, may_pass=False)
         self.version = version
 

@@ -136,6 +136,47 @@ async def test_an_offset_that_the_server_ignores_is_a_range_error(tmp_path: Path
     assert (tmp_path / "it").read_bytes() == OLD[:6000]
 
 
+async def test_an_offset_that_was_named_is_one_of_a_file_that_has_to_be_whole(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "it").write_bytes(OLD[:6000])
+    headers = {"Content-Range": "bytes 6000-6999/20000"}
+    site = Site(answer=lambda _: httpx.Response(206, headers=headers, content=OLD[6000:7000]))
+    report = await transfer(site, ToFile(path=tmp_path / "it", from_byte=6000))
+    assert code(report) == ExitCode.PARTIAL
+    assert "after 7000 of 20000 bytes" in str(report.error)
+    assert (tmp_path / "it").read_bytes() == OLD[:6000]
+
+
+async def test_a_named_offset_that_broke_off_is_gone_on_with_in_the_same_version(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    (tmp_path / "it").write_bytes(OLD[:6000])
+    site = Site(OLD, breaks_after=[3000])
+    output = ToFile(path=tmp_path / "it", from_byte=6000)
+    assert code(await transfer(site, output, retries=AGAIN)) == 0
+    assert site.ranges == ["bytes=6000-", "bytes=9000-"]
+    assert site.asked[1].headers["if-range"] == '"one"'
+    assert (tmp_path / "it").read_bytes() == OLD
+
+
+async def test_a_range_that_is_longer_than_it_says_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "it").write_bytes(OLD[:6000])
+    headers = {"Content-Range": "bytes 6000-6999/7000", "Transfer-Encoding": "chunked"}
+    site = Site(answer=lambda _: httpx.Response(206, headers=headers, content=OLD[6000:7001]))
+    report = await transfer(site, ToFile(path=tmp_path / "it", from_byte=6000))
+    assert code(report) == ExitCode.WEIRD_ANSWER
+    assert "more than the 1000 bytes" in str(report.error)
+    assert (tmp_path / "it").read_bytes() == OLD[:6000]
+
+
+@pytest.mark.parametrize("modified", ["Thu, 01 Jan 99999999999 00:00:00 GMT", "soon"])
+async def test_a_date_that_is_none_is_no_version(tmp_path: Path, modified: str) -> None:
+    site = Site(OLD, etag="", modified=modified, breaks_after=[7000])
+    assert code(await transfer(site, ToFile(path=tmp_path / "it"))) == ExitCode.RECEIVE_ERROR
+    assert names(tmp_path) == []
+
+
 # ---- trying again ----
 
 
@@ -164,6 +205,38 @@ async def test_a_stream_is_not_begun_anew_when_the_file_changed(autojump_clock: 
     report = await transfer(site, collected.output, retries=AGAIN)
     assert (code(report), report.tries) == (ExitCode.PARTIAL, 2)
     assert collected.data == OLD[:3000]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"method": "POST"}, {"shows_heads": True}, {"decodes": True}, {"span": "0-"}],
+    ids=["no version", "POST", "heads", "compressed", "a range"],
+)
+async def test_what_nothing_tells_from_another_version_begins_anew(
+    tmp_path: Path, options: dict[str, object], autojump_clock: object
+) -> None:
+    """Also where bytes of the file are not at the places that they have at the server."""
+    site = Site(OLD, etag="" if not options else '"one"', breaks_after=[3000])
+
+    def change(_: httpx.Request) -> None:
+        site.content = NEW if len(site.asked) == 2 else OLD
+
+    site.answer = change
+    report = await transfer(site, ToFile(path=tmp_path / "it"), retries=AGAIN, **options)
+    assert (code(report), report.tries) == (0, 2)
+    assert (tmp_path / "it").read_bytes().endswith(NEW)
+    assert OLD[:3000] not in (tmp_path / "it").read_bytes()
+
+
+@pytest.mark.parametrize("options", [{"span": "1000-9999"}, {"from_byte": 1000}])
+async def test_a_stream_of_a_part_is_not_gone_on_with_at_another_place(
+    options: dict[str, object], autojump_clock: object
+) -> None:
+    site, collected = Site(OLD, breaks_after=[3000]), Collected()
+    report = await transfer(site, collected.output, retries=AGAIN, **options)
+    assert code(report) == ExitCode.PARTIAL
+    assert "its beginning is written already" in str(report.error)
+    assert collected.data == OLD[1000:4000]
 
 
 async def test_pauses_grow_and_the_server_may_ask_for_one(autojump_clock: object) -> None:

@@ -65,6 +65,18 @@ async def test_a_change_between_two_parts_begins_anew(tmp_path: Path, heeds: boo
     assert (tmp_path / "it").read_bytes() == NEW
 
 
+async def test_what_changes_all_the_time_comes_in_one_stream(tmp_path: Path) -> None:
+    site = Site(CONTENT, heeds_if_range=False)
+
+    def change(_: httpx.Request) -> None:
+        site.etag = f'"{len(site.asked)}"'
+
+    site.answer = change
+    assert code(await transfer(site, ToFile(path=tmp_path / "it"), streams=4)) == 0
+    assert site.ranges[-1] == ""
+    assert (tmp_path / "it").read_bytes() == CONTENT
+
+
 async def test_what_broke_off_at_several_ends_goes_on_there(tmp_path: Path) -> None:
     site = Site(CONTENT, breaks_after=[-1, 3000, 4000, 5000, 6000])
     output = ToFile(path=tmp_path / "it", goes_on=True)
