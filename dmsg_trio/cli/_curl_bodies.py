@@ -126,13 +126,13 @@ def _field(kind: str, text: str) -> Field:
     if not equals:
         raise ConfigError(f"-F: a field is NAME=VALUE, not {text!r}")
     if kind == "form_string":
-        return Field(name, value.encode())
+        return Field(name, os.fsencode(value))
     options = {key: _unquoted(each) for key, each in _OPTION.findall(value)}
     value, content_type = _unquoted(_OPTION.sub("", value)), options.get("type", "")
     if value.startswith("<"):
         return Field(name, content_of(value[1:]), "", content_type)
     if not value.startswith("@"):
-        return Field(name, value.encode(), options.get("filename", ""), content_type)
+        return Field(name, os.fsencode(value), options.get("filename", ""), content_type)
     path = value[1:]
     filename = options.get("filename", Path(path).name)
     return Field(

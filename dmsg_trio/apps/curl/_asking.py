@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -86,8 +87,11 @@ class Asking:
             hop.method,
             hop.url,
             headers=[
-                *_with_cookies(hop.headers, self.order.cookies, hop.url),
-                *extra,
+                (name.encode(), os.fsencode(value))  # what others gave may be more than ASCII
+                for name, value in (
+                    *_with_cookies(hop.headers, self.order.cookies, hop.url),
+                    *extra,
+                )
             ],
             stream=Upload(hop.body, self.pace, self._on_sent),
             extensions={

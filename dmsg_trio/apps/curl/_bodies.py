@@ -112,7 +112,7 @@ class Field:
             lines[0] += f'; filename="{self.filename.translate(_ESCAPES)}"'
         if self.content_type:
             lines.append(f"Content-Type: {self.content_type}")
-        return "\r\n".join([*lines, "", ""]).encode()
+        return os.fsencode("\r\n".join([*lines, "", ""]))
 
 
 class FormBody:

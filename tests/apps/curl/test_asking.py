@@ -12,6 +12,7 @@ import trio
 from dmsg_trio.apps.curl import (
     Body,
     BytesBody,
+    Cookies,
     ExitCode,
     Field,
     FileBody,
@@ -375,3 +376,23 @@ async def test_headers_alone_can_be_asked_for_by_any_method() -> None:
     assert code(report) == 0
     assert collected.data.startswith(b"HTTP/1.1 200")
     assert collected.data.endswith(b"Content-Length: 4\r\n\r\n")
+
+
+async def test_what_is_no_ascii_is_sent_as_it_came(tmp_path: Path) -> None:
+    def answer(_: httpx.Request) -> httpx.Response | None:
+        if len(site.asked) > 1:
+            return None
+        given = [(b"set-cookie", "a=ß".encode()), (b"location", b"/next")]
+        return httpx.Response(302, headers=given)
+
+    site = Site(b"here", answer=answer)
+    report = await transfer(
+        site,
+        ToFile(path=tmp_path / "it"),
+        redirects=1,
+        cookies=Cookies(),
+        headers=(("X-Name", "caf\udce9"),),  # a byte of a command line that is no UTF-8
+    )
+    assert code(report) == 0
+    raw = {name.lower(): value for name, value in site.asked[1].headers.raw}
+    assert (raw[b"cookie"], raw[b"x-name"]) == ("a=ß".encode(), b"caf\xe9")

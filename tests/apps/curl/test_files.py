@@ -222,7 +222,7 @@ async def test_what_nothing_tells_from_another_version_begins_anew(
         site.content = NEW if len(site.asked) == 2 else OLD
 
     site.answer = change
-    report = await transfer(site, ToFile(path=tmp_path / "it"), retries=AGAIN, **options)
+    report = await transfer(site, ToFile(path=tmp_path / "it"), retries=AGAIN, **options)  # type: ignore[arg-type]
     assert (code(report), report.tries) == (0, 2)
     assert (tmp_path / "it").read_bytes().endswith(NEW)
     assert OLD[:3000] not in (tmp_path / "it").read_bytes()
@@ -233,7 +233,7 @@ async def test_a_stream_of_a_part_is_not_gone_on_with_at_another_place(
     options: dict[str, object], autojump_clock: object
 ) -> None:
     site, collected = Site(OLD, breaks_after=[3000]), Collected()
-    report = await transfer(site, collected.output, retries=AGAIN, **options)
+    report = await transfer(site, collected.output, retries=AGAIN, **options)  # type: ignore[arg-type]
     assert code(report) == ExitCode.PARTIAL
     assert "its beginning is written already" in str(report.error)
     assert collected.data == OLD[1000:4000]
