@@ -48,16 +48,20 @@ def name_in_url(url: httpx.URL) -> str:
 
 
 def name_in_header(disposition: str) -> str:
-    """Find the name that Content-Disposition proposes; an empty one if there is none."""
+    """Take the name that Content-Disposition proposes, but none of a hidden file; "" if there is none."""
+    return harmless_name(_proposed(disposition)).lstrip(".")
+
+
+def _proposed(disposition: str) -> str:
     if extended := _EXTENDED.search(disposition):
         try:
-            return harmless_name(unquote(extended[2], extended[1], errors="strict"))
-        except (LookupError, UnicodeDecodeError):
+            return unquote(extended[2], extended[1], errors="strict")
+        except (LookupError, UnicodeError):
             pass  # a plain one may stand beside it
     if quoted := _QUOTED.search(disposition):
-        return harmless_name(re.sub(r"\\(.)", r"\1", quoted[1]))
+        return re.sub(r"\\(.)", r"\1", quoted[1])
     plain = _PLAIN.search(disposition)
-    return harmless_name(plain[1]) if plain else ""
+    return plain[1] if plain else ""
 
 
 def harmless_name(name: str) -> str:

@@ -79,8 +79,8 @@ class PartFile:
     def note(self, url: str) -> Note | None:
         """Read what is remembered, if it is of this URL and can be gone on with."""
         try:
-            data = self._note_path.read_bytes()[:LONGEST_NOTE]
-            note = msgspec.json.decode(data, type=Note)
+            with open(self._note_path, "rb", opener=_open_no_other) as file:
+                note = msgspec.json.decode(file.read(LONGEST_NOTE), type=Note)
         except (OSError, msgspec.DecodeError):
             return None
         return note if note.url == url and note.version.validator and self.size else None
@@ -89,7 +89,9 @@ class PartFile:
         """Write down what this is a part of."""
         new = self._note_path.with_name(self._note_path.name + "~")
         with saying(f"writing {new}"):
-            new.write_bytes(msgspec.json.encode(note))
+            new.unlink(missing_ok=True)  # what a killed run left, or a link that somebody put there
+            with open(new, "xb", opener=_open_no_other) as file:
+                file.write(msgspec.json.encode(note))
             new.replace(self._note_path)
 
     def clear(self) -> None:
@@ -138,8 +140,8 @@ class PartFile:
         """Keep what another run can go on with, and say if there is any; drop the rest."""
         keeps = self.size > 0 and self._note_path.exists()
         if not keeps:
-            self.path.unlink(missing_ok=True)
             self._note_path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)  # last, as who comes next may write a note then
         self.close()
         return keeps
 
@@ -164,6 +166,11 @@ class saying:  # noqa: N801 - reads as a word in a with statement
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise TransferError(self._code, f"{self._doing}: {reason}") from error
+
+
+def _open_no_other(path: str, flags: int) -> int:
+    """Open a file, but neither what a link leads to nor a pipe to wait at."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 
 def _beside(path: Path, suffix: str) -> Path:

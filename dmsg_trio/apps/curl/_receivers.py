@@ -13,7 +13,7 @@ import httpx
 import trio
 
 from ._codes import ExitCode, TransferError, place
-from ._names import harmless_name, name_in_header, name_in_url
+from ._names import name_in_header, name_in_url
 from ._parts import Note, PartFile, Span, gaps, joined, saying
 from ._unpacking import Piece
 from ._versions import Version, moment
@@ -182,12 +182,12 @@ class ToFile:
             name = name_in_header(response.headers.get("content-disposition", ""))
             if name:
                 path = self.folder / name
-                if path.exists():  # the name is the server's choice, not the user's
+                if os.path.lexists(path):  # the name is the server's choice, not the user's
                     raise TransferError(
                         ExitCode.WRITE_ERROR, f"{path} exists, refusing to replace it"
                     )
                 return path
-        return self.folder / harmless_name(name_in_url(url))
+        return self.folder / name_in_url(url)
 
     def open(self, url: httpx.URL, response: httpx.Response | None = None) -> Receiver:
         """Make the file that is not complete yet; a device or pipe is written to as it is."""

@@ -295,6 +295,22 @@ async def test_a_part_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("suffix", [".dmsgpart.json", ".dmsgpart.json~"])
+async def test_a_note_that_is_a_link_is_not_followed(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / f"it{suffix}").symlink_to("victim")
+    assert code(await transfer(Site(OLD), ToFile(path=tmp_path / "it"))) == 0
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert names(tmp_path) == ["it", "victim"]
+
+
+async def test_nobody_waits_for_a_note_that_is_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "it.dmsgpart").write_bytes(b"x" * 100)
+    os.mkfifo(tmp_path / "it.dmsgpart.json")
+    assert code(await transfer(Site(OLD), ToFile(path=tmp_path / "it", goes_on=True))) == 0
+    assert (tmp_path / "it").read_bytes() == OLD
+
+
 async def test_folders_are_made_if_that_was_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "it"
     assert code(await transfer(Site(OLD), ToFile(path=path))) == ExitCode.WRITE_ERROR
@@ -334,6 +350,9 @@ async def test_the_time_of_the_file_is_the_servers_if_that_was_asked_for(tmp_pat
         ("attachment; filename*=UTF-8''na%C3%AFve%0A.txt", "naïve.txt"),
         ('attachment; filename="a\x1b[2Jb"', "a[2Jb"),
         ('attachment; filename=".."', "file"),
+        ("attachment; filename=.profile", "profile"),
+        ("attachment; filename=a; filename*=undefined''%41", "a"),
+        ("attachment; filename=...", "file"),
         ("", "file"),
     ],
 )
@@ -350,6 +369,16 @@ async def test_a_proposed_name_replaces_nothing(tmp_path: Path) -> None:
     report = await transfer(site, ToFile(folder=tmp_path, asks_header=True))
     assert code(report) == ExitCode.WRITE_ERROR
     assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+async def test_a_proposed_name_is_not_that_of_a_link_to_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link").symlink_to("../outside")
+    site = Site(OLD, extra={"Content-Disposition": "attachment; filename=link"})
+    report = await transfer(site, ToFile(folder=folder, asks_header=True))
+    assert code(report) == ExitCode.WRITE_ERROR
+    assert names(tmp_path) == ["folder"]
 
 
 # ---- spans ----
