@@ -49,6 +49,14 @@ def main() -> NoReturn:
     main_of(app, "dmsgcurl", "curl", failure=USAGE)
 
 
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # slow to import
+
+        print(f"dmsgcurl (dmsg_trio) {version('dmsg-trio')}")
+        raise typer.Exit
+
+
 @app.command(cls=GroupedCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @spread
 def dmsgcurl(
@@ -63,7 +71,12 @@ def dmsgcurl(
     remembering: RememberingOptions,
     network: NetworkOptions,
     ignored: IgnoredOptions,
-    version: Annotated[bool, typer.Option("-V", "--version", help="Show the version.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "-V", "--version", callback=_show_version, is_eager=True, help="Show the version."
+        ),
+    ] = False,
     keys: KeyOptions,
     log: ToolLogOptions,
 ) -> None:
@@ -72,9 +85,8 @@ def dmsgcurl(
     Options and exit codes are those of curl. A file appears when it is complete; what a broken
     download leaves beside it, -C - goes on with.
     """
-    if version or (showing.verbose and not urls):
-        _show_version()
-        return
+    if showing.verbose and not urls:
+        _show_version(wanted=True)
     parts = [
         Part(urls or [], saving, asking, failing, remembering, showing, ignored.given or []),
         *(Part.of(each) for each in cast("list[Params]", ignored.more or [])),
@@ -201,9 +213,3 @@ def _set_up_log(log: ToolLogOptions, name: str) -> None:
         except ValueError:
             raise ConfigError(f"--loglvl: debug, info, warning or error, not {name!r}") from None
     log.set_up()
-
-
-def _show_version() -> None:
-    from importlib.metadata import version  # slow to import
-
-    print(f"dmsgcurl (dmsg_trio) {version('dmsg-trio')}")
