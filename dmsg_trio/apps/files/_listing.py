@@ -24,6 +24,7 @@ from ._tree import Entry
 
 MAX_ENTRIES: Final = 50_000  # of a folder; more are not shown
 ON_A_PAGE: Final = 1000
+MAX_FIELDS: Final = 20  # of a query
 _DIGITS: Final = re.compile(r"([0-9]{1,18})")
 
 SortKey = Callable[[Entry], object]
@@ -70,7 +71,11 @@ class View:
     @classmethod
     def parse_untrusted(cls, query: str) -> View:
         """Read the query of a URL; what is not understood does not count."""
-        given = {name: values[-1] for name, values in parse_qs(query, max_num_fields=20).items()}
+        try:
+            fields = parse_qs(query, max_num_fields=MAX_FIELDS)
+        except ValueError:  # there are more
+            return cls()
+        given = {name: values[-1] for name, values in fields.items()}
         page = given.get("page", "")
         return cls(
             sort=given["sort"] if given.get("sort") in _KEYS else "name",
