@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
 import trio
@@ -16,11 +16,19 @@ import trio
 from dmsg_trio._net.stream import SEND_BATCH
 
 EXTENSION: Final = "http.response.zerocopysend"  # its name in a scope, and the type of its messages
+SENT: Final = "dmsg.sent"  # in such a message: a `Sent`, for who wants to know how far it got
 PIECE: Final = SEND_BATCH  # bytes read and sent at once
 
 
 class FilePartError(Exception):
     """A part of a file cannot be read to its end; the answer is cut off where it failed."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """How many bytes went to a stream, right also where something broke off or was cancelled."""
+
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,7 @@ class FilePart:
     number: int  # of the descriptor
     start: int
     stop: int
+    sent: Sent = field(default_factory=Sent)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -47,7 +56,8 @@ class FilePart:
         count = cast("int | None", message.get("count"))
         if count is None:
             count = max(0, os.fstat(number).st_size - start)
-        return cls(number, start, start + count)
+        sent = cast("Sent | None", message.get(SENT))
+        return cls(number, start, start + count, sent or Sent())
 
     async def pieces(self, limiter: trio.CapacityLimiter) -> AsyncGenerator[memoryview]:
         """Read piece by piece, each good until the next; `FilePartError` if not all can be read."""
@@ -61,6 +71,7 @@ class FilePart:
             if not size:
                 raise FilePartError(f"it ends at {at}, and was to be sent up to {self.stop}")
             yield memory[:size]
+            self.sent.count += size
             at += size
 
 

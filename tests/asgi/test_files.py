@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
-from trio.testing import memory_stream_pair
+from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from dmsg_trio._asgi import serve_app
-from dmsg_trio._asgi.files import EXTENSION, PIECE
+from dmsg_trio._asgi.files import EXTENSION, PIECE, SENT, Sent
 
 TEXT = os.urandom(3 * PIECE + 1234)
 GET = b"%s / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+Pair = tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]
 
 
 class Listener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
@@ -35,8 +36,10 @@ class Listener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 
 
 @asynccontextmanager
-async def asked(app: ASGIApp, request: bytes = GET % b"GET") -> AsyncIterator[trio.abc.Stream]:
-    near, far = memory_stream_pair()
+async def asked(
+    app: ASGIApp, request: bytes = GET % b"GET", *, pair: Pair | None = None
+) -> AsyncIterator[trio.abc.Stream]:
+    near, far = pair or memory_stream_pair()
     async with trio.open_nursery() as nursery:
         await nursery.start(
             partial(serve_app, app, Listener(far), client_address=lambda _: ("02ab", 1))
@@ -44,6 +47,13 @@ async def asked(app: ASGIApp, request: bytes = GET % b"GET") -> AsyncIterator[tr
         await near.send_all(request)
         yield near
         nursery.cancel_scope.cancel()
+
+
+async def receive_exactly(stream: trio.abc.ReceiveStream, size: int) -> None:
+    while size:
+        piece = await stream.receive_some(size)
+        assert piece
+        size -= len(piece)
 
 
 async def answer_to(app: ASGIApp, method: bytes = b"GET") -> tuple[bytes, bytes]:
@@ -133,6 +143,20 @@ async def test_a_disk_that_fails_breaks_the_answer_and_the_app_learns_where(
         _, body = await answer_to(app)
     assert body == TEXT[:PIECE]
     assert f"reading it at {PIECE}: Input/output error" in caplog.text
+
+
+async def test_what_went_out_is_counted_piece_by_piece(path: Path) -> None:
+    sent = Sent()
+    with path.open("rb") as file:
+        app = sending({"file": file, SENT: sent}, length=len(TEXT))
+        async with asked(app, pair=lockstep_stream_pair()) as stream:
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+            for count in range(1, 4):
+                await receive_exactly(stream, PIECE)
+                await wait_all_tasks_blocked()
+                assert sent.count == count * PIECE
+            await stream.receive_some(1)  # the next one is not through, and never will be
+        assert sent.count == 3 * PIECE
 
 
 async def test_a_file_before_the_status_is_the_apps_mistake(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import trio
 from starlette.types import Message, Receive, Scope, Send
 
-from dmsg_trio._asgi.files import EXTENSION, FilePartError
+from dmsg_trio._asgi.files import EXTENSION, SENT, FilePartError, Sent
 
 Headers = Mapping[str, str]
 
@@ -79,7 +79,7 @@ class Exchange:
         self._send = send
         self._began = trio.current_time()
         self._status = 0
-        self._size = 0
+        self._sent = Sent()  # of the body
         self._is_whole = False
         self.sends_files = EXTENSION in scope.get("extensions", ())
 
@@ -92,7 +92,7 @@ class Exchange:
     async def send(self, body: bytes, *, more: bool = True) -> None:
         """Send a piece of the body, the last one unless there is ``more``."""
         await self._pass_on({"type": "http.response.body", "body": body, "more_body": more})
-        self._size += len(body)
+        self._sent.count += len(body)
         self._is_whole = not more
 
     async def send_file(self, number: int, start: int, count: int) -> None:
@@ -100,11 +100,10 @@ class Exchange:
         try:
             await self._pass_on(
                 {"type": EXTENSION, "file": _Numbered(number), "offset": start, "count": count,
-                 "more_body": True}
+                 "more_body": True, SENT: self._sent}
             )  # fmt: skip
         except FilePartError as error:
             raise FileChangedError(str(error)) from error
-        self._size += count
 
     async def _pass_on(self, message: Message) -> None:
         try:
@@ -129,7 +128,7 @@ class Exchange:
             method=self.method,
             path=self.raw_path.decode("latin-1") + (f"?{self.query}" if self.query else ""),
             status=self._status,
-            size=self._size,
+            size=self._sent.count,
             seconds=trio.current_time() - self._began,
             is_whole=self._is_whole,
         )

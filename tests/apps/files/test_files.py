@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from dmsg_trio._asgi.files import PIECE
 from dmsg_trio.apps.files import Answered, FilesApp
 from dmsg_trio.apps.files._types import content_type_of
 from tests.apps.files.asking import CLIENT, ask
+from tests.asgi.test_files import asked, receive_exactly
 
 TEXT = "".join(f"line {number}\n" for number in range(1000)).encode()
 LARGE = os.urandom(6 * PIECE + 12345)
@@ -369,3 +371,15 @@ async def test_each_request_is_told_of(root: Path) -> None:
 )
 def test_types_go_by_the_name(name: str, content_type: str) -> None:
     assert content_type_of(name.encode()) == content_type
+
+
+async def test_the_log_has_what_went_out_of_an_answer_that_broke_off(root: Path) -> None:
+    answered: list[Answered] = []
+    app = FilesApp(str(root), on_answered=answered.append)
+    request = b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with asked(app, request, pair=lockstep_stream_pair()) as stream:
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+        await receive_exactly(stream, 2 * PIECE + 1)
+        await trio.aclose_forcefully(stream)
+        await wait_all_tasks_blocked()
+        assert [(each.size, each.is_whole) for each in answered] == [(2 * PIECE, False)]
