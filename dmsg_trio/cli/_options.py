@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Final, ParamSpec, TypeVar, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import SecretKey
@@ -33,23 +34,34 @@ R = TypeVar("R")
 
 HERE: Final = "http://127.0.0.1:9090"  # where `dmsg up` and `dmsg-discovery` listen
 
-Discovery = Annotated[
-    str, typer.Option("--discovery", envvar="DMSG_DISCOVERY", help="URL of the discovery")
-]
-ReferenceDiscovery = Annotated[  # where the reference's program has other names for it
-    str,
-    typer.Option(
-        "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
-    ),
-]
+# ---- the same for all, but for other names that the reference's programs have ----
+
+
+def discovery_option(*others: str, what: str = "URL of the discovery") -> OptionInfo:
+    """Make the option that names the discovery."""
+    option: OptionInfo = typer.Option("--discovery", *others, envvar="DMSG_DISCOVERY", help=what)
+    return option
+
+
+Discovery = Annotated[str, discovery_option()]
+ReferenceDiscovery = Annotated[str, discovery_option("--dmsg-disc", "-D")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+ReferenceLevel = Annotated[str, typer.Option("--loglvl", "-l", hidden=True, show_default=False)]
+# As the reference takes it; see `_secrets.refuse_on_command_line`.
+SecretArgument = Annotated[str, typer.Option("--sk", "-s", hidden=True, show_default=False)]
+
+
+def is_typed(context: typer.Context, name: str | None) -> bool:
+    """Tell whether it is the command line that says what a parameter is."""
+    source = context.get_parameter_source(name or "")
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def refuse_typed(
     context: typer.Context, param: typer.CallbackParam, value: str | None
 ) -> str | None:
     """Let a secret come from its variable, and refuse it where others can read it."""
-    source = context.get_parameter_source(param.name or "")
-    if source is not None and source.name == "COMMANDLINE":
+    if is_typed(context, param.name):
         raise ConfigError(
             f"{param.opts[0]}: everybody on this machine can read a command line:"
             f" put it into the variable {param.envvar}"
@@ -57,9 +69,7 @@ def refuse_typed(
     return value
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-# As the reference takes it; see `_secrets.refuse_on_command_line`.
-SecretArgument = Annotated[str, typer.Option("--sk", "-s", hidden=True, show_default=False)]
+# ---- what is logged ----
 
 
 class Level(StrEnum):
@@ -69,6 +79,15 @@ class Level(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+    @classmethod
+    def of_reference(cls, name: str) -> Level:
+        """Find the level that the reference's programs call so."""
+        ours = {"fatal": "error", "panic": "error", "warn": "warning", "trace": "debug"}
+        try:
+            return cls(ours.get(name, name))
+        except ValueError:
+            raise ConfigError(f"--loglvl: debug, info, warning or error, not {name!r}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +105,10 @@ class LogOptions:
         ),
     ] = False
 
-    def set_up(self) -> None:
-        """Make these options count."""
-        set_up_logging(Level.DEBUG if self.debug else self.log_level, as_json=self.log_json)
+    def set_up(self, reference_level: str = "") -> None:
+        """Make these options count, and over them what ``--loglvl`` says."""
+        level = Level.of_reference(reference_level) if reference_level else self.log_level
+        set_up_logging(Level.DEBUG if self.debug else level, as_json=self.log_json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +118,9 @@ class ToolLogOptions(LogOptions):
     log_level: Annotated[
         Level, typer.Option("--log-level", envvar="DMSG_LOG_LEVEL", help="Log from this level up.")
     ] = Level.WARNING
+
+
+# ---- whose key it is ----
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +202,9 @@ class KeyOptions(PassphraseOptions):
 
 
 DEFAULT_VARIABLE: Final = KeyOptions().key_env
+
+
+# ---- groups of options ----
 
 
 def spread(command: Callable[P, R]) -> Callable[P, R]:

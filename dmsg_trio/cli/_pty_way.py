@@ -13,7 +13,8 @@ import typer
 from dmsg_trio._errors import ConfigError
 from dmsg_trio.apps.pty._places import default_socket
 
-from ._options import HERE, KeyOptions
+from ._options import HERE, KeyOptions, discovery_option
+from ._parties import DialTimeout
 
 if TYPE_CHECKING:
     from dmsg_trio.apps.pty._local import LocalSocket
@@ -25,10 +26,7 @@ CONFIG: Final = "config.json"
 class WayOptions(KeyOptions):
     """By which way a host is reached. A key makes this program a client of the network itself."""
 
-    discovery: Annotated[
-        str,
-        typer.Option("--discovery", envvar="DMSG_DISCOVERY", help="With a key: the discovery."),
-    ] = HERE
+    discovery: Annotated[str, discovery_option(what="With a key: the discovery.")] = HERE
     cliaddr: Annotated[
         str, typer.Option("--cliaddr", help="Without a key: the socket of the host here.")
     ] = ""
@@ -36,9 +34,7 @@ class WayOptions(KeyOptions):
     confpath: Annotated[
         str, typer.Option("--confpath", help="The host's configuration, which names it too.")
     ] = ""
-    timeout: Annotated[
-        float, typer.Option("--timeout", "-W", min=0.1, help="Seconds to wait for an answer.")
-    ] = 30.0
+    timeout: DialTimeout = 30.0
 
     def local_socket(self) -> LocalSocket:
         """Say where the host of this machine listens: flags count over its configuration."""

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn, cast
 
@@ -27,7 +27,7 @@ from ._curl_more_options import (
 )
 from ._curl_options import AskingOptions, SavingOptions
 from ._main import main_of
-from ._options import KeyOptions, Level, ToolLogOptions, spread
+from ._options import KeyOptions, ToolLogOptions, spread
 from ._run import program, run
 from ._secrets import refuse_on_command_line
 
@@ -95,7 +95,7 @@ def dmsgcurl(
         hint = " (-r takes a range; the reference's -r is --replace)" if saving.span else ""
         raise ConfigError(f"no URL: dmsgcurl dmsg://PK[:port]/path, or --help{hint}")
     refuse_on_command_line(network.secret, VARIABLE)
-    _set_up_log(log, network.loglvl)
+    log.set_up(network.loglvl)
     _send_errors_to(showing.stderr)
 
     from dmsg_trio.apps.curl import TransferError
@@ -200,16 +200,3 @@ def _hints(asking: AskingOptions, showing: ShowingOptions) -> list[str]:
     if _NUMBER.fullmatch(showing.write_out):
         hints.append(f"-w {showing.write_out} prints this, as with curl; a pause is --wait")
     return hints
-
-
-def _set_up_log(log: ToolLogOptions, name: str) -> None:
-    """Log from the level that was named, here or as the reference does it."""
-    if name:
-        name = {"fatal": "error", "panic": "error", "warn": "warning", "trace": "debug"}.get(
-            name, name
-        )
-        try:
-            log = replace(log, log_level=Level(name))
-        except ValueError:
-            raise ConfigError(f"--loglvl: debug, info, warning or error, not {name!r}") from None
-    log.set_up()

@@ -21,7 +21,15 @@ from dmsg_trio._keys import PublicKey, SecretKey
 
 from ._access import AllowFile, audience, keys_named
 from ._main import main_of
-from ._options import HERE, KeyOptions, ReferenceDiscovery, SecretArgument, ToolLogOptions, spread
+from ._options import (
+    HERE,
+    AsJson,
+    KeyOptions,
+    ReferenceDiscovery,
+    SecretArgument,
+    ToolLogOptions,
+    spread,
+)
 from ._run import printable, program, run
 from ._secrets import refuse_on_command_line
 from ._version import Version
@@ -83,9 +91,7 @@ def dmsghttp(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing about each request.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print where it is as JSON, for programs.")
-    ] = False,
+    as_json: AsJson = False,
     secret: SecretArgument = "",
     _version: Version = False,
     keys: KeyOptions,

@@ -17,7 +17,16 @@ from dmsg_trio._keys import PublicKey, SecretKey
 
 from ._access import keys_named
 from ._main import main_of
-from ._options import HERE, AsJson, KeyOptions, SecretArgument, ToolLogOptions, spread
+from ._options import (
+    HERE,
+    AsJson,
+    KeyOptions,
+    ReferenceLevel,
+    SecretArgument,
+    ToolLogOptions,
+    discovery_option,
+    spread,
+)
 from ._parties import DialTimeout
 from ._run import one_line, program, run
 from ._secrets import refuse_on_command_line
@@ -71,15 +80,8 @@ def dmsgip(
     ] = False,
     wait: DialTimeout = 10.0,
     as_json: AsJson = False,
-    discovery: Annotated[
-        str,
-        typer.Option(
-            *("--discovery", "-c", "--dmsg-disc"),
-            envvar="DMSG_DISCOVERY",
-            help="URL of the discovery",
-        ),
-    ] = HERE,
-    _loglvl: Annotated[str, typer.Option("--loglvl", "-l", hidden=True)] = "",
+    discovery: Annotated[str, discovery_option("-c", "--dmsg-disc")] = HERE,
+    loglvl: ReferenceLevel = "",
     secret: SecretArgument = "",
     _version: Version = False,
     keys: KeyOptions,
@@ -91,7 +93,7 @@ def dmsgip(
     kind: then connections leave this machine's network in more than one place.
     """
     refuse_on_command_line(secret, VARIABLE)
-    log.set_up()
+    log.set_up(loglvl)
     sk = keys.secret_key(VARIABLE)
     versions = {4} if four and not six else {6} if six and not four else {4, 6}
     said = run(partial(_ask, sk, discovery, keys_named(server or (), "--srv"), count, wait))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
@@ -13,14 +12,28 @@ from dmsg_trio._errors import ConfigError
 
 from ._listening import LOOPBACK, Bind
 from ._main import main_of
-from ._options import HERE, AsJson, KeyOptions, Level, ToolLogOptions, spread
+from ._options import (
+    HERE,
+    AsJson,
+    KeyOptions,
+    ReferenceDiscovery,
+    ReferenceLevel,
+    SecretArgument,
+    ToolLogOptions,
+    discovery_option,
+    is_typed,
+    spread,
+)
 from ._run import program, run
+from ._secrets import refuse_on_command_line
 from ._version import Version
 
 if TYPE_CHECKING:
     from ._web_run import Network
     from ._web_settings import Conf
 
+VARIABLE: Final = "DMSGWEBSK"  # as the reference calls it
+SRV_VARIABLE: Final = "DMSGWEBSRVSK"
 PROXY_PORT: Final = 4445  # of loopback, as the reference has it
 WEB_PORT: Final = "8080"
 LOCAL_PORT: Final = "8086"
@@ -37,15 +50,6 @@ def main() -> NoReturn:
     main_of(app, "dmsgweb", "web")
 
 
-def _refuse_secret(secret: str) -> None:
-    if secret:
-        raise ConfigError(
-            "a key on the command line can be read by everybody on this machine: put it into the"
-            " variable DMSGWEBSK (of srv: DMSGWEBSRVSK), or name a file with --key-file or a descriptor"
-            " with --key-fd"
-        )
-
-
 Raw = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,9 +59,6 @@ Raw = Annotated[
 Sessions = Annotated[
     int | None,
     typer.Option("--sess", "-e", min=0, help="Servers to have sessions with; 0: all. [default: 1]"),
-]
-Secret = Annotated[
-    str, typer.Option("--sk", "-s", hidden=True, callback=_refuse_secret, show_default=False)
 ]
 Envs = Annotated[bool, typer.Option("--envs", "-z", help="Print a file with all settings.")]
 
@@ -124,16 +125,11 @@ def dmsgweb(
     ] = SUFFIX,
     bind: Bind = LOOPBACK,
     sess: Sessions = None,
-    discovery: Annotated[
-        str,
-        typer.Option(
-            "--discovery", "--dmsg-disc", "-d", envvar="DMSG_DISCOVERY", help="URL of the discovery"
-        ),
-    ] = HERE,
+    discovery: Annotated[str, discovery_option("--dmsg-disc", "-d")] = HERE,
     envs: Envs = False,
     as_json: AsJson = False,
-    loglvl: Annotated[str, typer.Option("--loglvl", "-l", hidden=True)] = "",
-    _sk: Secret = "",
+    loglvl: ReferenceLevel = "",
+    secret: SecretArgument = "",
     _version: Version = False,
     keys: KeyOptions,
     log: ToolLogOptions,
@@ -143,6 +139,7 @@ def dmsgweb(
     http://PK.dmsg/ leads over dmsg, everything else goes on as if there was no proxy. The variable
     DMSGWEB may name a file with settings (-z); the key may be in it, or in the variable DMSGWEBSK.
     """
+    refuse_on_command_line(secret, VARIABLE)
     if ctx.invoked_subcommand:
         return
     from . import _web_settings
@@ -152,10 +149,10 @@ def dmsgweb(
         print(PROXY_TEMPLATE, end="")
         return
     conf = _web_settings.Conf("DMSGWEB")
-    network = _network(conf, keys, "DMSGWEBSK", discovery, sess, as_json=as_json)
+    network = _network(conf, keys, VARIABLE, discovery, sess, as_json=as_json)
     addresses = conf.words("RESOLVEPK", resolve, ())
     raw = conf.words("RAWTCP", rt, ())
-    _set_up_log(log, loglvl)
+    log.set_up(loglvl)
     if addresses:
         _refuse_beside_resolve(ctx)
         local = _web_settings.ports(conf.words("WEBPORT", port, (WEB_PORT,)), "--port", least=0)
@@ -180,7 +177,7 @@ def dmsgweb(
     if other and only_dmsg:
         raise ConfigError("--proxy and --only-dmsg: what is not on dmsg goes there, or nowhere")
     upstream = Upstream.parse(other) if other else None
-    if upstream and upstream.login and _is_typed(ctx, "proxy"):
+    if upstream and upstream.login and is_typed(ctx, "proxy"):
         logger.warning(
             "--proxy: everybody on this machine can read a command line: put the URL with the"
             " password into the variable DMSG_WEB_PROXY"
@@ -242,15 +239,10 @@ def srv(
             help="Servers to have sessions with; 0: all. [default: 1]",
         ),
     ] = None,
-    discovery: Annotated[
-        str,
-        typer.Option(
-            "--discovery", "--dmsg-disc", "-D", envvar="DMSG_DISCOVERY", help="URL of the discovery"
-        ),
-    ] = HERE,
+    discovery: ReferenceDiscovery = HERE,
     envs: Envs = False,
     as_json: AsJson = False,
-    _sk: Secret = "",
+    secret: SecretArgument = "",
     keys: KeyOptions,
     log: ToolLogOptions,
 ) -> None:
@@ -259,6 +251,7 @@ def srv(
     The variable DMSGWEBSRV may name a file with settings (-z); the key may be in it, or in the variable
     DMSGWEBSRVSK. Without one there is a new key each time.
     """
+    refuse_on_command_line(secret, SRV_VARIABLE)
     from . import _web_settings
     from ._web_conf import SRV_TEMPLATE
 
@@ -279,7 +272,7 @@ def srv(
         raise ConfigError("--wl names no key; leave it away to let everybody come")
     allow = _web_settings.allowed(named, allow_file or (), remote)
     raw = _web_settings.flags(conf.words("RAWTCP", rt, ()), len(local), "--rt")
-    network = _network(conf, keys, "DMSGWEBSRVSK", discovery, sess, as_json=as_json)
+    network = _network(conf, keys, SRV_VARIABLE, discovery, sess, as_json=as_json)
     log.set_up()
 
     from dmsg_trio.apps.web import Exposed
@@ -311,15 +304,9 @@ def _network(
 def _refuse_beside_resolve(ctx: typer.Context) -> None:
     """Refuse what the command line says of the proxy, where there is none."""
     for name in OF_PROXY:
-        if _is_typed(ctx, name):
+        if is_typed(ctx, name):
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option} is for the proxy, and --resolve means that there is none")
-
-
-def _is_typed(ctx: typer.Context, name: str) -> bool:
-    """Tell whether it is the command line that says it."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _suffix(text: str) -> str:
@@ -327,14 +314,3 @@ def _suffix(text: str) -> str:
     if not suffix.strip(".").replace("-", "a").replace(".", "a").isalnum() or not suffix.isascii():
         raise ConfigError(f"--filter: {text!r} is nothing that a name can end with")
     return suffix
-
-
-def _set_up_log(log: ToolLogOptions, name: str) -> None:
-    """Log from the level that was named, here or as the reference does it."""
-    if name:
-        as_ours = {"fatal": "error", "panic": "error", "warn": "warning", "trace": "debug"}
-        try:
-            log = replace(log, log_level=Level(as_ours.get(name, name)))
-        except ValueError:
-            raise ConfigError(f"--loglvl: debug, info, warning or error, not {name!r}") from None
-    log.set_up()

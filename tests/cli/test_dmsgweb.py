@@ -452,7 +452,9 @@ async def test_the_file_of_the_reference_says_what_flags_and_variables_do_not(
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["-s", "1" * 64], "can be read by everybody"),
+        (["-s", "1" * 64], "--sk: everybody on this machine can read a command line"),
+        (["-s", "1" * 64, "srv"], "variable DMSGWEBSK"),
+        (["srv", "-s", "1" * 64], "variable DMSGWEBSRVSK"),
         (["-t", "x"], "not an address"),
         (["-t", NOBODY, "-t", NOBODY], "2 addresses (--resolve) and 1 local port (--port)"),
         (["-t", NOBODY, "-p", "80x"], "--port: '80x' is not a number"),
