@@ -76,20 +76,20 @@ async def _carry_piece(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream
     elif isinstance(source, trio.SocketStream):
         await trio.lowlevel.wait_readable(source.socket)
     with _memory() as memory:
-        if isinstance(source, DmsgStream):
-            piece = memory[: await source.receive_into(memory)]
-        elif isinstance(source, trio.SocketStream):
-            piece = memory[: await _receive_into(source, memory[:SEND_BATCH])]
-        else:
-            piece = memoryview(await source.receive_some())
+        piece = await receive_to(source, memory)
         if piece:
             await sink.send_all(piece)
         return len(piece)
 
 
-async def _receive_into(source: trio.SocketStream, memory: memoryview) -> int:
+async def receive_to(source: trio.abc.ReceiveStream, memory: memoryview) -> memoryview:
+    """Wait for bytes, and give them in ``memory`` if ``source`` can do that; empty is the end."""
+    if isinstance(source, DmsgStream):
+        return memory[: await source.receive_into(memory)]
+    if not isinstance(source, trio.SocketStream):
+        return memoryview(await source.receive_some())
     try:
-        return await source.socket.recv_into(memory)
+        return memory[: await source.socket.recv_into(memory[:SEND_BATCH])]
     except OSError as error:
         if source.socket.fileno() < 0:
             raise trio.ClosedResourceError("this socket was closed") from None
