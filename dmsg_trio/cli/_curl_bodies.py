@@ -20,7 +20,7 @@ from dmsg_trio.apps.curl import (
     FileBody,
     FormBody,
     StreamBody,
-    TransferError,
+    saying,
 )
 
 from ._curl_help import in_order
@@ -113,11 +113,8 @@ def _encoded(value: str) -> bytes:
 
 def content_of(path: str) -> bytes:
     """Read a file, or standard input where it is ``-``."""
-    try:
+    with saying(f"reading {path}", ExitCode.READ_ERROR):
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        reason = f"reading {path}: {error.strerror}"
-        raise TransferError(ExitCode.READ_ERROR, reason) from None
 
 
 def _field(kind: str, text: str) -> Field:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from dmsg_trio._errors import DmsgError
+import httpx
+import trio
+
+from dmsg_trio._errors import DiscoveryError, DmsgError
 from dmsg_trio._keys import SecretKey
 from dmsg_trio.apps.curl import ExitCode, TransferError
 from dmsg_trio.client import Client, open_client
-from dmsg_trio.discovery import HttpDiscovery
+from dmsg_trio.discovery import Entry, HttpDiscovery
 
 from ._joining import wait_for_servers
 
@@ -19,13 +22,32 @@ async def on_network(
     sk: SecretKey | None, url: str, *, sessions: int, within: float, say: Callable[[str], None]
 ) -> AsyncIterator[Client]:
     """Be a client for the block; `TransferError` if the discovery is of no use for so long."""
-    async with HttpDiscovery(url) as discovery:
+    discovery = _Heard(url)
+    async with discovery:
         try:
             await wait_for_servers(discovery, url, within, say)
         except DmsgError as error:
-            raise TransferError(ExitCode.NOT_CONNECTED, f"joining the network: {error}") from None
+            code = ExitCode.NOT_CONNECTED if discovery.was_heard else ExitCode.TIMEOUT
+            raise TransferError(code, f"joining the network: {error}") from None
         # A dial makes the session that it needs: nothing else has to be waited for.
         async with open_client(
             sk, discovery=discovery, wait=False, min_sessions=sessions
         ) as client:
             yield client
+
+
+class _Heard(HttpDiscovery):
+    """Knows whether anything was ever heard of it, be it that nobody listens there."""
+
+    was_heard = False
+
+    async def available_servers(self) -> list[Entry]:
+        """List the servers, as the discovery has them."""
+        try:
+            servers = await super().available_servers()
+        except DiscoveryError as error:
+            silent = isinstance(error.__cause__, trio.TooSlowError | httpx.TimeoutException)
+            self.was_heard = self.was_heard or not silent
+            raise
+        self.was_heard = True
+        return servers

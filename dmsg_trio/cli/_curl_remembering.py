@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 
 from dmsg_trio._errors import ConfigError
-from dmsg_trio.apps.curl import Cookies, ExitCode, TransferError
+from dmsg_trio.apps.curl import Cookies, saying
 
 from ._curl_bodies import content_of
 from ._curl_more_options import RememberingOptions
@@ -51,14 +51,14 @@ def keep_cookies(cookies: Cookies, file: str) -> None:
         return
     path = Path(file)
     new = path.with_name(f"{path.name}.{os.getpid()}~")
-    try:
-        new.touch(0o600)
-        new.write_text(cookies.dump())
-        new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        reason = f"writing {path}: {error.strerror}"
-        raise TransferError(ExitCode.WRITE_ERROR, reason) from None
+    with saying(f"writing {path}"):
+        try:
+            new.unlink(missing_ok=True)
+            new.touch(0o600, exist_ok=False)
+            new.write_text(cookies.dump())
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 # ---- versions ----
@@ -89,7 +89,7 @@ def _moment(text: str) -> datetime:
             pass
     try:
         read = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError(f"-z: neither a file nor a date as 2026-11-23: {text!r}") from None
     return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
 

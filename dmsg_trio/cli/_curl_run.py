@@ -7,7 +7,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -23,6 +23,7 @@ from dmsg_trio.apps.curl import (
     Transfer,
     TransferError,
     Write,
+    saying,
 )
 from dmsg_trio.http import DmsgTransport
 
@@ -77,25 +78,27 @@ class Run:
         with open_output() as output, meter.shown(), HeadFiles() as heads:
             stdout = Stdout(output.write)
 
+            def failed(error: TransferError) -> None:
+                self.screen.error(error)
+                codes.append(error.code)
+
             async def one(number: int, planned: Planned) -> None:
-                async with limiter:
-                    report = await self._one(
-                        transport,
-                        planned,
-                        stdout,
-                        heads.writer(planned.dump_header),
-                        meter if self._has_meter(planned) else None,
-                    )
-                if report.error is not None:
-                    self.screen.error(report.error)
-                    codes.append(report.error.code)
-                elif planned.etag_save:
-                    _save_etag(report, planned.etag_save)
-                for fd, text in written_out(planned.write_out, report, number):
-                    if fd == STDERR:
-                        print(text, end="", file=sys.stderr)
-                    elif text:
-                        await stdout.write(text.encode())
+                try:
+                    async with limiter:
+                        report = await self._one(
+                            transport,
+                            planned,
+                            stdout,
+                            heads.writer(planned.dump_header),
+                            meter if self._has_meter(planned) else None,
+                        )
+                    if report.error is not None:
+                        failed(report.error)
+                    elif planned.etag_save:
+                        _save_etag(report, planned.etag_save)
+                    await _write_out(planned.write_out, report, number, stdout)
+                except TransferError as error:
+                    failed(error)
 
             if self.at_once == 1:
                 for number, planned in enumerate(self.transfers):
@@ -156,26 +159,39 @@ class HeadFiles(ExitStack):
         self._files[path] = file
 
         def write(head: bytes) -> None:
-            file.write(head)
-            file.flush()
+            with saying(f"writing {path}"):
+                file.write(head)
+                file.flush()
 
         return write
 
     def _open(self, path: str) -> BinaryIO:
         if path == STANDARD:
             return sys.stdout.buffer
-        try:
-            return self.enter_context(Path(path).open("wb"))
-        except OSError as error:
-            reason = f"writing {path}: {error.strerror}"
-            raise TransferError(ExitCode.WRITE_ERROR, reason) from None
+        with saying(f"writing {path}"):
+            file = Path(path).open("wb")  # noqa: SIM115 - the stack closes it
+        self.callback(_close, file)
+        return file
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):  # of bytes that could not be flushed, which has been said
+        file.close()
 
 
 def _save_etag(report: Report, path: str) -> None:
     tag = report.response.headers.get("etag", "") if report.response else ""
     if tag:
-        with Path(path).open("w") as file:
-            file.write(f"{tag}\n")
+        with saying(f"writing {path}"):
+            Path(path).write_text(f"{tag}\n")
+
+
+async def _write_out(text: str, report: Report, number: int, stdout: Stdout) -> None:
+    for fd, piece in written_out(text, report, number):
+        if fd == STDERR:
+            print(piece, end="", file=sys.stderr)
+        elif piece:
+            await stdout.write(os.fsencode(piece))
 
 
 class Stdout:
@@ -203,11 +219,8 @@ class Stdout:
 
     async def write(self, data: bytes | memoryview) -> None:
         """Write all of it."""
-        try:
+        with saying("writing standard output"):
             await self._write(data)
-        except OSError as error:
-            reason = f"writing standard output: {error.strerror}"
-            raise TransferError(ExitCode.WRITE_ERROR, reason) from None
 
 
 def is_text(data: bytes | memoryview) -> bool:

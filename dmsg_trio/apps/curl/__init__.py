@@ -6,6 +6,7 @@ from ._cookies import Cookies
 from ._names import name_in_url, parse_url
 from ._orders import OnError, Order, Report, Retries, Watcher
 from ._pace import Stall
+from ._parts import saying
 from ._receivers import ToFile, ToStream, Write
 from ._transfer import Transfer
 
@@ -31,4 +32,5 @@ __all__ = [
     "Write",
     "name_in_url",
     "parse_url",
+    "saying",
 ]
