@@ -6,10 +6,8 @@ What is here knows which options take a value, and nothing else of them.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from dmsg_trio._errors import ConfigError
@@ -124,11 +122,9 @@ def _with_files(said: Said, options: Mapping[str, Option], depth: int) -> Iterat
         return
     if depth == MAX_FILES:
         raise ConfigError(f"-K: more than {MAX_FILES} files that name each other: {said.value}")
-    try:
-        data = sys.stdin.buffer.read() if said.value == "-" else Path(said.value).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"-K: reading {said.value}: {error.strerror}") from None
-    text = data.decode(errors="surrogateescape")
+    from ._curl_bodies import content_of  # slow to import
+
+    text = content_of(said.value).decode(errors="surrogateescape")
     words: list[str] = []
     for line in text.splitlines():
         words += _words(line)

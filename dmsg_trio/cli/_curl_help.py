@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, get_type_hints
 from typer._click.exceptions import NoSuchOption
 from typer.core import TyperCommand, TyperOption
 
-from dmsg_trio._errors import ConfigError
+from dmsg_trio._errors import ConfigError, DmsgError
 
 from ._curl_arguments import Option, parts
 from ._run import clearly
@@ -33,6 +34,12 @@ LEFT_OUT: Final = {
     **dict.fromkeys(("--interface", "--resolve", "--connect-to", "--unix-socket"), _WAY),
     **dict.fromkeys(("--http2", "--http3", "-0", "--http1.0"), "HTTP is version 1.1 over dmsg"),
     "--path-as-is": "'..' is taken out of a path before it is sent",
+    "--request-target": "what is asked for is the path of the URL",
+    "--tr-encoding": "--compressed asks for compression, by Accept-Encoding",
+    **dict.fromkeys(
+        ("--post301", "--post302", "--post303"),
+        "301, 302 and 303 make a GET of a POST, as in browsers; 307 and 308 repeat it",
+    ),
     **dict.fromkeys(("--trace", "--trace-ascii"), "-v shows headers, 'dmsg trace' the way"),
 }
 
@@ -48,10 +55,21 @@ class GroupedCommand(TyperCommand):
         """Read the arguments."""
         if ctx.resilient_parsing:  # a line that a shell completes
             return super().parse_args(ctx, args)
-        first, *others = parts(args, self._spellings())
+        first, *others = self._parts(ctx, args)
         rest = self._parse_part(ctx, first)
         ctx.params["more"] = [self._params_of(ctx, each) for each in others]
         return rest
+
+    def _parts(self, ctx: Context, args: list[str]) -> list[list[str]]:
+        try:
+            return parts(args, self._spellings())
+        except DmsgError as error:
+            from dmsg_trio.apps.curl import TransferError  # slow to import
+
+            if not isinstance(error, TransferError):
+                raise
+            print(f"{ctx.info_name}: {error}", file=sys.stderr)  # a file of -K cannot be read
+            ctx.exit(error.code)
 
     def _parse_part(self, ctx: Context, words: list[str]) -> list[str]:
         try:

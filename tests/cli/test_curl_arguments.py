@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio.apps.curl import ExitCode, TransferError
 from dmsg_trio.cli._curl_arguments import Option, parts
 
 OPTIONS = {
@@ -76,6 +77,12 @@ def test_files_that_name_each_other_without_end_are_refused(tmp_path: Path) -> N
     file.write_text(f"config = {file}\n")
     with pytest.raises(ConfigError, match="more than 10 files"):
         read("-K", str(file))
+
+
+def test_a_file_that_cannot_be_read_has_curls_code(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"reading .*nowhere: No such file") as caught:
+        read("-K", str(tmp_path / "nowhere"))
+    assert caught.value.code is ExitCode.READ_ERROR
 
 
 @given(st.lists(st.text(alphabet="-sodcn=:u ", max_size=6)))

@@ -286,6 +286,13 @@ async def test_wrong_usage_is_said_before_anything_is_done(arguments: list[str],
     assert "1" * 64 not in done.err
 
 
+async def test_options_that_cannot_be_read_have_curls_code(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    done = await curl("-K", str(nowhere), discovery=NOWHERE)
+    assert (done.code, done.out) == (26, b"")
+    assert done.err == f"dmsgcurl: (26) reading {nowhere}: No such file or directory\n"
+
+
 @pytest.mark.parametrize(("arguments", "said"), [(["-e", "3"], "--sess"), (["-w", "3"], "--wait")])
 async def test_a_flag_of_the_reference_that_means_something_else_is_hinted_at(
     arguments: list[str], said: str
