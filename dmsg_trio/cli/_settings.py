@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from typer.core import TyperGroup, TyperOption
 
 from dmsg_trio._errors import ConfigError
+from dmsg_trio._files import fault_of_readers
 
 if TYPE_CHECKING:
     from typer._click import Command
@@ -32,6 +34,15 @@ MAX_FILE: Final = 1024 * 1024  # bytes
 COMMON: Final = frozenset(
     ["discovery", "key-file", "key-env", "passphrase-file", "log-level", "log-json", "debug"]
 )
+# Settings that may be secrets, and what they look like then: nobody else may read the file.
+SECRETS: Final = {
+    "auth": re.compile("."),
+    "cookie": re.compile("="),  # and not the name of a file
+    "header": re.compile(r"(proxy-)?authorization:|cookie:", re.IGNORECASE),
+    "oauth2-bearer": re.compile("."),
+    "proxy": re.compile("@"),  # behind a name and a password
+    "user": re.compile(":"),
+}
 
 Table: TypeAlias = dict[str, object]
 
@@ -87,9 +98,10 @@ def _name_variable(option: TyperOption, name: str, path: tuple[str, ...]) -> Non
 class _File:
     """The file with settings, or an empty one."""
 
-    def __init__(self, path: Path | None, content: Table) -> None:
+    def __init__(self, path: Path, content: Table, mode: int = 0) -> None:
         self._path = path
         self._content = content
+        self._mode = mode
 
     @classmethod
     def read(cls) -> _File:
@@ -98,11 +110,12 @@ class _File:
         path = Path(named) if named else _usual_path()
         try:
             with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
                 data = file.read(MAX_FILE + 1)
         except OSError as error:
             if named:
                 raise ConfigError(f"{FILE_VARIABLE}: {path}: {error.strerror}") from None
-            return cls(None, {})
+            return cls(path, {})
         if len(data) > MAX_FILE:
             raise ConfigError(f"{path}: larger than {MAX_FILE} bytes")
         import tomllib
@@ -111,7 +124,7 @@ class _File:
             content = tomllib.loads(data.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from None
-        return cls(path, content)
+        return cls(path, content, mode)
 
     def of(self, command: Command, path: tuple[str, ...]) -> Table:
         """Find the values for a command, by the names of its parameters."""
@@ -134,9 +147,9 @@ class _File:
             if option is None:
                 where = f"[{'.'.join(path)}] " if path else ""
                 raise ConfigError(f"{self._path}: {where}{_unknown(name, [*options])}")
-            values[option.name or name] = self._checked(
-                command, option, value, ".".join((*path, name))
-            )
+            place = ".".join((*path, name))
+            values[option.name or name] = self._checked(command, option, value, place)
+            self._check_readers(_dashed(name), value, place)
         return values
 
     def _table(self, path: tuple[str, ...]) -> Table:
@@ -158,6 +171,13 @@ class _File:
             elif _dashed(name) not in COMMON:
                 hint = _unknown(name, [*COMMON])
                 raise ConfigError(f"{self._path}: {hint}; what is for one command is in its table")
+
+    def _check_readers(self, name: str, value: object, place: str) -> None:
+        """Refuse a secret that others can read, too."""
+        texts = [str(each) for each in (value if isinstance(value, list) else [value])]
+        is_secret = name in SECRETS and any(map(SECRETS[name].search, texts))
+        if is_secret and (fault := fault_of_readers(self._path, self._mode)):
+            raise ConfigError(f"{place} is a secret, and {fault}")
 
     def _checked(self, command: Command, option: TyperOption, value: object, place: str) -> object:
         """Give a value as the command line would have it, if the option takes it."""

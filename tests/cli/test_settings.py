@@ -161,3 +161,34 @@ async def test_programs_and_the_commands_of_dmsg_read_the_same(file: Path) -> No
         overruled = await dmsg("ip", env={**env, "DMSG_IP_ALL": "0"})
     assert (done.code, len(done.lines)) == (0, 2)
     assert overruled.lines == ["127.0.0.1"]
+
+
+def test_a_password_in_a_file_that_others_can_read_is_refused_and_not_repeated(file: Path) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def fetch(
+        *,
+        proxy: str = "",
+        user: str = "",
+        header: Annotated[list[str] | None, typer.Option()] = None,
+    ) -> None: ...
+
+    command = get_command(app)
+    for secret in (
+        'proxy = "http://me:hunter2@there:1"',
+        'proxy = "me:hunter2@there:1"',
+        'user = "me:hunter2"',
+        'header = ["X: y", "Authorization: Bearer hunter2"]',
+    ):
+        file.write_text(f"[ping]\n{secret}")
+        file.chmod(0o640)
+        said = refusal(command)
+        assert said.startswith(f"ping.{secret.split()[0]} is a secret, and others can read {file}")
+        assert said.endswith(f"chmod 600 {file}")
+        assert "hunter2" not in said
+        file.chmod(0o600)
+        prepare(command, ("ping",), ())
+    file.write_text('[ping]\nproxy = "http://there:1"\nuser = "me"\nheader = ["X: y"]')
+    file.chmod(0o644)
+    prepare(command, ("ping",), ())
