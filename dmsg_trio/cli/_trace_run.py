@@ -15,6 +15,7 @@ from dmsg_trio._keys import SecretKey
 from dmsg_trio.discovery import HttpDiscovery
 
 from ._joining import joined, why
+from ._numbers import count
 from ._run import one_line, printable
 
 TIERS: Final = {1: "a server of its", 2: "across servers", 3: "a new session"}
@@ -34,8 +35,8 @@ async def trace_dial(
         except UnreachableError as error:
             tell.line("entry", f"{url}: {why(error)}")
             tell.fail()
-        count = len(entry.delegated_servers)
-        tell.line("entry", f"{url}: at {count} server{'' if count == 1 else 's'}")
+        servers = count(len(entry.delegated_servers), "server")
+        tell.line("entry", f"{url}: at {servers}")
         for pk in entry.delegated_servers:
             tell.line("its server", str(pk))
         for pk, session in client.sessions.items():
@@ -47,6 +48,7 @@ async def trace_dial(
             with trio.fail_after(wait):
                 dialed = await client.dial(remote.pk, remote.port)
         except RefusedError as error:
+            tell.attempts(error.attempts, at_last="the client answered")
             tell.line("answer", f"{one_line(error.reason)}, {_ms(trio.current_time() - began)}")
             tell.end(reached=True)
         except UnreachableError as error:
@@ -74,10 +76,10 @@ class _Teller:
         if not self._as_json:
             print(f"{what:12} {printable(text)}", flush=True)
 
-    def attempts(self, attempts: tuple[Attempt, ...]) -> None:
-        """Tell each attempt of the dial."""
+    def attempts(self, attempts: tuple[Attempt, ...], *, at_last: str = "open") -> None:
+        """Tell each attempt of the dial, and of the one that led there what it led to."""
         for each in attempts:
-            found = "open" if not each.reason else one_line(each.reason)
+            found = one_line(each.reason) or at_last
             self._found.append({"what": "attempt", **asdict(each)})
             if not self._as_json:
                 kind = f"{each.tier}. {TIERS[each.tier]}"

@@ -24,6 +24,8 @@ async def test_a_refusal_proves_a_way() -> None:
     async with network() as up:
         done = await dmsg("trace", f"{up.ready.client}:99", discovery=up.ready.discovery)
     assert done.code == 0
+    (attempt,) = [line for line in done.lines if line.startswith("attempt ")]
+    assert ": the client answered, " in attempt
     assert "nobody listens on this port" in done.out.decode()
 
 
