@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 HTTP_PORT: Final = 80
 VARIABLE: Final = "DMSGHTTP_SK"
+THEIR_KEY: Final = "your.id"  # stands for the file of whoever is on the list
 
 _SIZE: Final = re.compile(r"([0-9]{1,15})([kMGT]?)(i?)B?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -212,7 +213,8 @@ class _Service:
 
     def _print_place(self, pk: PublicKey) -> None:
         url = f"dmsg://{pk}:{self.port}/"
-        curl = f"dmsgcurl -c {self.discovery} {url}"
+        key = "" if self.allowed is None else f"--key-file {THEIR_KEY} "
+        curl = f"dmsgcurl -c {self.discovery} {key}{url}"
         if self.as_json:
             place = {"url": url, "pk": str(pk), "port": self.port, "dir": self.root, "curl": curl}
             print(json.dumps(place), flush=True)

@@ -83,6 +83,9 @@ async def test_only_keys_on_the_list_get_in_and_each_request_is_logged(tmp_path:
     ):
         url = await program.url()
         assert "2 keys" in program.out.text
+        assert await program.out.said(r"get +(.*)\n") == (
+            f"dmsgcurl -c {up.ready.discovery} --key-file your.id {url}"
+        )
         assert (await asking.get(f"{url}hello.txt?x=1")).status_code == 200
         reply = await refused.get(f"{url}hello.txt")
         said = f"Forbidden: {stranger.pk} is not on the list\n"
