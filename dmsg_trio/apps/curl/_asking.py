@@ -37,6 +37,7 @@ class Asking:
     report: Report
     pace: Pace = field(default_factory=Pace)
     heads: bytes = b""  # of all answers to the last question
+    _phase: str = field(default="dialing", init=False)
 
     @asynccontextmanager
     async def answer(self, *extra: tuple[str, str]) -> AsyncIterator[httpx.Response]:
@@ -65,6 +66,10 @@ class Asking:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, DmsgError) as error:
             raise translated(error, hop.url, is_answered=is_answered) from error
+
+    def doing(self) -> str:
+        """Say what takes its time, and with whom."""
+        return f"{self._phase} {place(self.report.url)}"
 
     def _redirected_to(self, response: httpx.Response, followed: int) -> httpx.URL | None:
         """Say which URL is to be asked next, if any."""
@@ -102,11 +107,13 @@ class Asking:
             },
         )  # fmt: skip
         self.report.url, self.report.method = hop.url, hop.method
+        self._phase = "dialing"
         response = await self.transport.handle_async_request(request)
         response.request = request
         if self.order.cookies is not None:
             self.order.cookies.take_untrusted(response)
         self.report.response = response
+        self._phase = "receiving from"
         self.report.first_byte = trio.current_time() - self.report.began
         head = head_of(response)
         self.heads += head
@@ -121,6 +128,7 @@ class Asking:
     def _on_step(self, name: str, request: httpx.Request) -> None:
         since = trio.current_time() - self.report.began
         if name == "http11.send_request_headers.started":
+            self._phase = "asking"
             self.watcher.asks(request)
         elif name == "connection.connect_tcp.complete":
             self.report.connects += 1

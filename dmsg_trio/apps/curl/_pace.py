@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
@@ -37,8 +38,8 @@ class Pace:
             if ahead > SHORTEST_SLEEP:
                 await trio.sleep(ahead)
 
-    async def watch(self, where: str) -> NoReturn:
-        """Raise `TransferError` when too little passes for too long; run beside the transfer."""
+    async def watch(self, doing: Callable[[], str]) -> NoReturn:
+        """Raise `TransferError`, which says what was being done, when too little passes for too long."""
         if self.stall is None:
             await trio.sleep_forever()
         slow_since = trio.current_time()
@@ -51,6 +52,6 @@ class Pace:
             elif now - slow_since >= self.stall.seconds:
                 raise TransferError(
                     ExitCode.TIMEOUT,
-                    f"receiving from {where}: less than {self.stall.rate} bytes a second for"
+                    f"{doing()}: less than {self.stall.rate} bytes a second for"
                     f" {self.stall.seconds} s",
                 )

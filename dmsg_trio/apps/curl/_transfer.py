@@ -10,7 +10,7 @@ import trio
 from dmsg_trio._net.nurseries import open_service_nursery
 
 from ._asking import Asking
-from ._codes import ExitCode, TransferError, place
+from ._codes import ExitCode, TransferError
 from ._fetching import Fetch, leaves
 from ._orders import Order, Report, Watcher
 from ._pace import Pace
@@ -77,19 +77,12 @@ class Transfer:
             try:
                 async with open_service_nursery() as nursery:
                     if order.stall:
-                        nursery.start_soon(self._asking.pace.watch, place(order.url))
+                        nursery.start_soon(self._asking.pace.watch, self._asking.doing)
                     await self._fetch.go_on(is_last_try=not self._tries_left)
             except* TransferError as group:
                 failures += leaves(group)
         if failures:
             raise failures[0]
         if limit.cancelled_caught:
-            reason = f"{self._doing}: not done within {order.max_time:g} s"
+            reason = f"{self._asking.doing()}: not done within {order.max_time:g} s"
             raise TransferError(ExitCode.TIMEOUT, f"{reason}, {self.report.downloaded} bytes in")
-
-    @property
-    def _doing(self) -> str:
-        where = place(self.report.url)
-        if self.report.response is None:
-            return f"{'asking' if self.report.connects else 'dialing'} {where}"
-        return f"receiving from {where}"

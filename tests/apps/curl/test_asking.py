@@ -18,11 +18,14 @@ from dmsg_trio.apps.curl import (
     FileBody,
     FormBody,
     OnError,
+    Order,
     Retries,
     Stall,
     StreamBody,
     ToFile,
+    Transfer,
     TransferError,
+    Watcher,
     parse_url,
 )
 from tests.apps.curl.sites import OTHER_PK, PK, SITE, Collected, Flow, Site, code, names, transfer
@@ -261,6 +264,21 @@ async def test_a_transfer_has_its_time(autojump_clock: object) -> None:
     report = await transfer(site, Collected().output, max_time=7)
     assert (code(report), report.ended) == (ExitCode.TIMEOUT, 7)
     assert "2000 bytes in" in str(report.error)
+
+
+@pytest.mark.parametrize("options", [{"max_time": 7}, {"stall": Stall(100, 5)}])
+async def test_what_took_the_time_is_named_where_a_redirect_led(
+    options: dict[str, object], autojump_clock: object
+) -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == PK:
+            return httpx.Response(302, headers={"Location": f"dmsg://{OTHER_PK}/"})
+        return await trio.sleep_forever()
+
+    order = Order(url=parse_url(SITE), redirects=1, **options)  # type: ignore[arg-type]
+    report = await Transfer(httpx.MockTransport(answer), order, Collected().output, Watcher()).run()
+    assert code(report) == ExitCode.TIMEOUT
+    assert f"(28) dialing {OTHER_PK[:8]}…:80: " in str(report.error)
 
 
 async def test_a_stall_is_noticed(autojump_clock: object) -> None:
