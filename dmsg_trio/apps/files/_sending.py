@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -63,6 +64,15 @@ class Sender:
         """Whether there is time to compress another answer."""
         return self._compressing < MAX_COMPRESSED
 
+    @contextmanager
+    def compressing(self) -> Iterator[None]:
+        """Take the time for an answer that is compressed."""
+        self._compressing += 1
+        try:
+            yield
+        finally:
+            self._compressing -= 1
+
     async def send_spans(
         self, exchange: Exchange, opened: Opened, parts: Sequence[tuple[bytes, Span]], end: bytes
     ) -> None:
@@ -90,18 +100,14 @@ class Sender:
         """Send all of a file, compressed on the way."""
         reader, size = Reader(opened, self._limiter), opened.status.st_size
         compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, GZIP)
-        self._compressing += 1
-        try:
-            start = 0
-            while start < size:
-                piece = await reader.read(start, min(PIECE, size - start))
-                start += len(piece)
-                if smaller := await self._in_thread(compressor.compress, piece):
-                    await exchange.send(smaller)
-            reader.check()
-            await exchange.send(compressor.flush(), more=False)
-        finally:
-            self._compressing -= 1
+        start = 0
+        while start < size:
+            piece = await reader.read(start, min(PIECE, size - start))
+            start += len(piece)
+            if smaller := await self._in_thread(compressor.compress, piece):
+                await exchange.send(smaller)
+        reader.check()
+        await exchange.send(compressor.flush(), more=False)
 
     async def _in_thread(self, compress: Callable[[bytes], bytes], piece: bytes) -> bytes:
         return await trio.to_thread.run_sync(compress, piece, limiter=self._limiter)

@@ -49,8 +49,9 @@ class FileServer:
         elif size >= MIN_COMPRESSED and can_shrink(name) and self._may_compress(exchange):
             headers |= {"content-encoding": "gzip", "etag": version.weak_tag}
             del headers["accept-ranges"]
-            await exchange.start(200, headers)
-            await self._send(exchange, partial(self._sender.send_compressed, exchange, opened))
+            with self._sender.compressing():
+                await exchange.start(200, headers)
+                await self._send(exchange, partial(self._sender.send_compressed, exchange, opened))
         else:
             await exchange.start(200, {"content-length": str(size), **headers})
             await self._send_parts(exchange, opened, [(b"", Span(0, size))] if size else [], b"")

@@ -63,6 +63,7 @@ async def ask(
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
+        await trio.lowlevel.checkpoint()
         if message["type"] == "http.response.start":
             assert not reply.status
             reply.status = message["status"]

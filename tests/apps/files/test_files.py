@@ -241,9 +241,14 @@ async def test_no_more_answers_are_compressed_at_once_than_there_is_time_for(
     app: FilesApp,
 ) -> None:
     encodings: list[str] = []
+    coming, everybody_is_there = 10, trio.Event()
 
-    async def wait(_piece: int) -> None:
-        await trio.sleep(0.05)
+    async def wait(piece: int) -> None:
+        nonlocal coming
+        coming -= piece == 1
+        if not coming:
+            everybody_is_there.set()
+        await everybody_is_there.wait()
 
     async def one() -> None:
         reply = await ask(app, "/text.txt", headers=GZIP, after_piece=wait)
