@@ -6,30 +6,19 @@ try asks for the rest, on the condition that it is the rest of the same version.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import httpx
-import trio
 
 from ._asking import Asking
 from ._codes import ExitCode, TransferError, place
 from ._intake import Intake
 from ._orders import OnError, Order, Watcher
-from ._parts import Span
 from ._receivers import FileReceiver, Receiver, StreamReceiver, ToFile, ToStream
+from ._side_by_side import Changed, fetch_parts
 from ._versions import Version, moment, part_of, total_of_unsatisfiable
 
 FIRST_PART: Final = 4 * 1024 * 1024  # asked for to learn whether more streams are of use
-SHORTEST_PART: Final = 4 * 1024 * 1024
-LONGEST_PART: Final = 256 * 1024 * 1024
-
-
-class _Changed(Exception):
-    """What is at the URL is not, or not surely, what the receiver has a part of."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self.receiver = receiver
 
 
 class Fetch:
@@ -53,7 +42,7 @@ class Fetch:
         for fetch in self._fetch_what_is_missing, self._fetch_anew:
             try:
                 await fetch()
-            except _Changed as change:
+            except Changed as change:
                 self._watcher.note("what is there now may be of another version: starting over")
                 change.receiver.begin(self._order.url, Version())
             else:
@@ -168,25 +157,25 @@ class Fetch:
         """Ask for what is missing at the end."""
         version, at = receiver.version, receiver.have[-1][1]
         if not version.validator and not self._is_offset_named:
-            raise _Changed(receiver)
+            raise Changed(receiver)
         condition = [("If-Range", version.validator)] if version.validator else []
         async with self._asking.answer(("Range", f"bytes={at}-"), *condition) as response:
             part = part_of(response)
             if part is not None:
                 found = Version.of(response)
                 if part.start != at or (version.validator and not found.is_same(version)):
-                    raise _Changed(receiver)
+                    raise Changed(receiver)
                 if not version.validator:  # from here on it is known what this is a part of
                     receiver.version = found
                 await self._intake.take(response, receiver, at)
-                self._check_complete(receiver)
+                self._intake.check_complete(receiver)
                 self._finish(receiver, response)
             elif response.status_code == 200 and version.validator:
                 self._watcher.note("it has changed: starting over")
                 await self._take_answer(response)
             elif response.status_code == 416:
                 if not self._is_complete(response, receiver, at):
-                    raise _Changed(receiver)
+                    raise Changed(receiver)
                 self._finish(receiver, response)
             elif response.status_code >= 400:
                 raise self._intake.refused(response)
@@ -205,11 +194,6 @@ class Fetch:
         if not receiver.version.validator:  # the user said where to go on
             return total == at
         return is_same and at == receiver.version.total and total in (at, None)
-
-    def _check_complete(self, receiver: Receiver) -> None:
-        total = receiver.version.total
-        if total is not None and receiver.have != [(0, total)]:
-            raise self._intake.cut_off(sum(stop - start for start, stop in receiver.have), total)
 
     # ---- several streams ----
 
@@ -239,58 +223,7 @@ class Fetch:
         self._watcher.body_begins(receiver.have[-1][1], total)
 
     async def _fetch_parts(self, receiver: FileReceiver) -> None:
-        receiver.scatter()
-        waiting = cut(receiver.missing(), self._order.streams)
-
-        async def fetch_some() -> None:
-            while waiting:
-                await self._fetch_part(receiver, waiting.pop(0))
-
-        failures: list[TransferError] = []
-        has_changed = False
-        try:
-            async with trio.open_nursery() as nursery:
-                for _ in range(min(self._order.streams, len(waiting))):
-                    nursery.start_soon(fetch_some)
-        except* _Changed:
-            has_changed = True
-        except* TransferError as group:
-            failures += leaves(group)
-        if has_changed:
-            raise _Changed(receiver)
-        if failures:
-            raise failures[0]
-        self._check_complete(receiver)
+        await fetch_parts(receiver, self._asking, self._intake, self._order.streams)
+        self._intake.check_complete(receiver)
         if self._report.response is not None:
             self._finish(receiver, self._report.response)
-
-    async def _fetch_part(self, receiver: FileReceiver, span: Span) -> None:
-        start, stop = span
-        question = ("Range", f"bytes={start}-{stop - 1}"), ("If-Range", receiver.version.validator)
-        async with self._asking.answer(*question) as response:
-            if response.status_code >= 400 and response.status_code != 416:
-                raise self._intake.refused(response)
-            part, version = part_of(response), Version.of(response)
-            if part is None or not version.is_same(receiver.version):
-                raise _Changed(receiver)
-            if (part.start, part.stop) != span:
-                reason = f"{place(self._report.url)} sends another range than {start}-{stop - 1}"
-                raise TransferError(ExitCode.RANGE_ERROR, reason)
-            await self._intake.take(response, receiver, start)
-
-
-def cut(missing: list[Span], streams: int) -> list[Span]:
-    """Cut what is missing into parts for so many streams."""
-    size = sum(stop - start for start, stop in missing)
-    piece = min(LONGEST_PART, max(SHORTEST_PART, math.ceil(size / max(1, streams))))
-    return [
-        (at, min(at + piece, stop)) for start, stop in missing for at in range(start, stop, piece)
-    ]
-
-
-def leaves(group: BaseExceptionGroup[TransferError]) -> list[TransferError]:
-    """Take the errors out of their groups."""
-    found: list[TransferError] = []
-    for error in group.exceptions:
-        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

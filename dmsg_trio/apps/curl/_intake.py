@@ -114,6 +114,12 @@ class Intake:
             reason += ", a length by which some servers mean a folder"
         return TransferError(ExitCode.PARTIAL, reason, may_pass=expected != UNKNOWN_SIZE)
 
+    def check_complete(self, receiver: Receiver) -> None:
+        """Raise if something is missing, as far as it is known how long it is."""
+        total = receiver.version.total
+        if total is not None and receiver.have != [(0, total)]:
+            raise self.cut_off(sum(stop - start for start, stop in receiver.have), total)
+
     def _remember_now_and_then(self, receiver: Receiver) -> None:
         if not isinstance(receiver, FileReceiver) or not receiver.is_scattered:
             return

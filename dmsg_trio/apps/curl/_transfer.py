@@ -11,10 +11,11 @@ from dmsg_trio._net.nurseries import open_service_nursery
 
 from ._asking import Asking
 from ._codes import ExitCode, TransferError
-from ._fetching import Fetch, leaves
+from ._fetching import Fetch
 from ._orders import Order, Report, Watcher
 from ._pace import Pace
 from ._receivers import ToFile, ToStream
+from ._side_by_side import leaves
 
 
 class Transfer:

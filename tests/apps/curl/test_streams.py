@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dmsg_trio.apps.curl import ExitCode, Retries, ToFile, _fetching
-from dmsg_trio.apps.curl._fetching import cut
+from dmsg_trio.apps.curl import ExitCode, Retries, ToFile, _fetching, _side_by_side
 from dmsg_trio.apps.curl._parts import PartFile, joined
+from dmsg_trio.apps.curl._side_by_side import cut
 from tests.apps.curl.sites import SITE, Collected, Site, code, names, transfer
 
 CONTENT = random.Random(1).randbytes(95_123)
@@ -19,7 +19,7 @@ FIRST = 10_000
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_fetching, "FIRST_PART", FIRST)
-    monkeypatch.setattr(_fetching, "SHORTEST_PART", 5_000)
+    monkeypatch.setattr(_side_by_side, "SHORTEST_PART", 5_000)
 
 
 async def test_the_parts_make_the_file(tmp_path: Path) -> None:
@@ -103,10 +103,26 @@ async def test_standard_output_needs_its_bytes_in_order() -> None:
 
 
 def test_what_is_missing_is_cut_into_about_as_many_parts_as_there_are_streams() -> None:
-    assert cut([(10_000, 50_000)], 4) == [
+    assert list(cut([(10_000, 50_000)], 4)) == [
         (10_000, 20_000), (20_000, 30_000), (30_000, 40_000), (40_000, 50_000)
     ]  # fmt: skip
-    assert cut([(0, 6_000), (8_000, 9_000)], 4) == [(0, 5_000), (5_000, 6_000), (8_000, 9_000)]
+    assert list(cut([(0, 6_000), (8_000, 9_000)], 4)) == [
+        (0, 5_000),
+        (5_000, 6_000),
+        (8_000, 9_000),
+    ]
+
+
+async def test_a_size_that_no_file_has_takes_no_memory(tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if len(site.asked) > 1:
+            return httpx.Response(503)
+        headers = {"Content-Range": f"bytes 0-{FIRST - 1}/{10**19 - 1}", "ETag": '"one"'}
+        return httpx.Response(206, headers=headers, content=CONTENT[:FIRST])
+
+    site = Site(answer=answer)
+    report = await transfer(site, ToFile(path=tmp_path / "it"), streams=4)
+    assert code(report) == ExitCode.HTTP_ERROR
 
 
 @pytest.mark.parametrize("streams", [1, 4])
