@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Final
 
 import trio
 
@@ -14,12 +13,9 @@ from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio.client import Client, DmsgStream
 
 from ._joining import joined, why
+from ._stdio import STDIN, open_output, read_input
 
 logger = logging.getLogger("dmsg_trio.cli")
-
-READ_SIZE: Final = 256 * 1024
-STDIN: Final = 0
-STDOUT: Final = 1
 
 
 async def dial_and_talk(
@@ -56,26 +52,19 @@ async def wait_and_talk(
 async def talk(stream: DmsgStream) -> None:
     """Copy both ways until both directions have ended."""
     try:
-        async with stream, trio.open_nursery() as nursery:
-            nursery.start_soon(_copy_input, stream)
-            async for data in stream:
-                await _write_output(data)
-            # A pipe may have more to send to a peer that said its last word. A person has not.
-            if os.isatty(STDIN):
-                nursery.cancel_scope.cancel()
+        with open_output() as output:
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(_copy_input, stream)
+                async for data in stream:
+                    await output.write(data)
+                # A pipe may have more to send to a peer that said its last word. A person has not.
+                if os.isatty(STDIN):
+                    nursery.cancel_scope.cancel()
     except* trio.BrokenResourceError as group:
         raise DmsgError(f"the stream broke: {group.exceptions[0]}") from None
 
 
 async def _copy_input(stream: DmsgStream) -> None:
-    # A thread, since regular files cannot be waited for, and a terminal must stay as it is.
-    while data := await trio.to_thread.run_sync(os.read, STDIN, READ_SIZE, abandon_on_cancel=True):
+    async for data in read_input():
         await stream.send_all(data)
     await stream.send_eof()
-
-
-async def _write_output(data: bytes | bytearray) -> None:
-    rest = memoryview(data)
-    while rest:
-        written = await trio.to_thread.run_sync(os.write, STDOUT, rest, abandon_on_cancel=True)
-        rest = rest[written:]
