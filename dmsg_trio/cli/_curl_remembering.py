@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import netrc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -103,7 +104,7 @@ def login(options: RememberingOptions, url: httpx.URL) -> str:
         return ""
     path = options.netrc_file or Path.home() / ".netrc"
     try:
-        hosts = netrc.netrc(path).hosts
+        hosts = _hosts(path)
     except FileNotFoundError:
         if options.netrc_file is None:
             return ""
@@ -113,3 +114,9 @@ def login(options: RememberingOptions, url: httpx.URL) -> str:
     key = url.host.removesuffix(".dmsg")
     found = hosts.get(key) or hosts.get(f"{key}.dmsg")
     return f"{found[0]}:{found[2]}" if found else ""
+
+
+@cache
+def _hosts(path: Path) -> Mapping[str, tuple[str, str, str]]:
+    """Read a file of passwords, once for however many URLs."""
+    return netrc.netrc(path).hosts
