@@ -8,6 +8,7 @@ that are sent.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from email.message import Message
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
@@ -24,6 +25,7 @@ LONGEST: Final = 8192  # bytes of a name and its value
 HEAD: Final = "# Netscape HTTP Cookie File\n\n"
 HTTP_ONLY: Final = "#HttpOnly_"
 
+_TIME: Final = re.compile(r"[0-9]{1,15}")  # seconds since 1970
 _KEY: Final = re.compile(r"\.?[0-9a-f]{66}", re.IGNORECASE)
 
 
@@ -52,7 +54,8 @@ class Cookies:
             for value in given:
                 message["Set-Cookie"] = value
             request = _request(response.request.url)
-            self._jar.extract_cookies(cast("HTTPResponse", _Given(message)), request)
+            with warnings.catch_warnings(action="ignore"):  # of a line that the library gives up
+                self._jar.extract_cookies(cast("HTTPResponse", _Given(message)), request)
 
     # ---- files ----
 
@@ -61,7 +64,7 @@ class Cookies:
         for line in text.splitlines():
             http_only = line.startswith(HTTP_ONLY)
             fields = line.removeprefix(HTTP_ONLY).split("\t")
-            if len(fields) != 7 or fields[0].startswith("#") or not fields[4].isdecimal():
+            if len(fields) != 7 or fields[0].startswith("#") or not _TIME.fullmatch(fields[4]):
                 continue
             expires = int(fields[4])
             if expires or not ends_sessions:

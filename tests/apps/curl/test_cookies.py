@@ -66,6 +66,13 @@ def test_a_session_may_have_ended() -> None:
     assert sent(cookies, SITE + "a") == "long=l"
 
 
+def test_a_time_that_no_calendar_has_is_no_cookie_and_nothing_to_tell_of() -> None:
+    cookies = Cookies()
+    given(cookies, "a=1; Max-Age=" + "9" * 4000)
+    cookies.load(f"{PK}.dmsg\tFALSE\t/\tFALSE\t{'9' * 5000}\tb\t2\n")
+    assert cookies.dump() == HEAD
+
+
 def test_lines_that_are_no_cookies_do_not_count() -> None:
     cookies = Cookies()
     cookies.load(f"<html>\n{PK}\tFALSE\t/\tFALSE\tsoon\ta\t1\n{PK}\tFALSE\t/\tFALSE\t0\tb\t2\n")
