@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sized
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey
 
-AllowFile = Annotated[  # beside the option for such keys on the command line
+if TYPE_CHECKING:
+    from dmsg_trio.apps.access import AllowList
+
+AllowedKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--wl", "-w", metavar="PK,…", help="Keys that may come, with commas; again for more."
+    ),
+]
+AllowFile = Annotated[
     Path | None,
     typer.Option(
         "--allow-file", help="File with such keys, one on each line; read again when it changes."
@@ -26,6 +35,16 @@ def keys_named(texts: Iterable[str], option: str) -> list[PublicKey]:
         return [PublicKey.parse(word) for word in words if word]
     except ValueError as error:
         raise ConfigError(f"{option}: {error}") from None
+
+
+def allow_list(file: Path | None, given: Iterable[PublicKey]) -> AllowList:
+    """Make the list of both; a file without a key would be a mistake."""
+    from dmsg_trio.apps.access import AllowList
+
+    allowed = AllowList(file, given=given)
+    if not allowed.keys:
+        raise ConfigError(f"--allow-file: {file} names no key")
+    return allowed
 
 
 def audience(allowed: Sized | None) -> str:

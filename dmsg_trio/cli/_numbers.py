@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, what: str, many: str = "") -> str:
     """Say how many: ``1 stream``, ``2 streams``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{number} {what if number == 1 else many or what + 's'}"
 
 
 def age(seconds: float) -> str:

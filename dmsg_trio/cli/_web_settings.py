@@ -12,6 +12,8 @@ from dmsg_trio._errors import ConfigError, IdentityError
 from dmsg_trio._keys import PublicKey, SecretKey
 
 from . import _secrets
+from ._access import allow_list
+from ._numbers import count
 from ._options import DEFAULT_VARIABLE, KeyOptions
 from ._parties import parse_address
 from ._web_conf import Value, read_conf
@@ -86,11 +88,6 @@ def _split(texts: Iterable[str]) -> list[str]:
 # ---- words ----
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """Say how many there are: 1 port, 2 ports."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
 def number(text: str, name: str, *, least: int = 0, most: int = 65535) -> int:
     """Read a number within bounds."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
@@ -109,24 +106,24 @@ def ports(
     return found
 
 
-def flags(words: Sequence[str], count: int, name: str) -> list[bool]:
+def flags(words: Sequence[str], wanted: int, name: str) -> list[bool]:
     """Read as many yes or no as there are ports; those that are not said are no."""
-    if len(words) > count:
-        raise ConfigError(f"{name}: {counted(len(words), 'value')} for {counted(count, 'port')}")
+    if len(words) > wanted:
+        raise ConfigError(f"{name}: {count(len(words), 'value')} for {count(wanted, 'port')}")
     found = []
     for word in words:
         if word.lower() not in _TRUE | _FALSE:
             raise ConfigError(f"{name}: true or false, not {word[:20]!r}")
         found.append(word.lower() in _TRUE)
-    return found + [False] * (count - len(found))
+    return found + [False] * (wanted - len(found))
 
 
 def forwards(words: Sequence[str], local: Sequence[int]) -> list[tuple[int, Address]]:
     """Pair local ports with addresses."""
     if len(words) != len(local):
         raise ConfigError(
-            f"{counted(len(words), 'address', 'addresses')} (--resolve) and"
-            f" {counted(len(local), 'local port')} (--port): they are pairs"
+            f"{count(len(words), 'address', 'addresses')} (--resolve) and"
+            f" {count(len(local), 'local port')} (--port): they are pairs"
         )
     return [
         (port, parse_address(word, default_port=HTTP_PORT))
@@ -170,7 +167,7 @@ def allowed(
                 )
             found.append(None)
         elif keys or file:
-            found.append(_allow_list(file, keys))
+            found.append(allow_list(file, keys))
         else:
             option = "--wl" if words else "--allow-file"
             raise ConfigError(
@@ -190,15 +187,6 @@ def _files(texts: Sequence[str], dports: Sequence[int]) -> dict[int, Path]:
                 raise ConfigError(f"--allow-file: port {each} has two files")
             found[each] = Path(path if is_for_one else text)
     return found
-
-
-def _allow_list(file: Path | None, keys: Iterable[PublicKey]) -> AllowList:
-    from dmsg_trio.apps.access import AllowList
-
-    allowed = AllowList(file, given=keys)
-    if not allowed.keys:
-        raise ConfigError(f"--allow-file: {file} names no key")
-    return allowed
 
 
 def _dport(text: str, option: str, dports: Sequence[int]) -> int:

@@ -15,7 +15,7 @@ from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from ._access import AllowFile, audience, keys_named
+from ._access import AllowedKeys, AllowFile, audience, keys_named
 from ._listening import LOOPBACK, Bind, listen_here, shown_place
 from ._main import main_of
 from ._options import (
@@ -57,6 +57,11 @@ def dmsg_socks5(
     """Go out to the internet at another key: a SOCKS5 proxy over dmsg, TCP and UDP."""
 
 
+Dport = Annotated[
+    int, typer.Option("--dport", "-q", min=1, max=65535, help="The dmsg port of the server.")
+]
+
+
 def _key(keys: KeyOptions, secret: str) -> SecretKey:
     refuse_on_command_line(secret, VARIABLE)
     return keys.secret_key(VARIABLE) or SecretKey.generate()
@@ -69,15 +74,8 @@ def _key(keys: KeyOptions, secret: str) -> SecretKey:
 @spread
 def server(
     *,
-    dport: Annotated[
-        int, typer.Option("--dport", "-q", min=1, max=65535, help="The dmsg port.")
-    ] = SOCKS_PORT,
-    wl: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--wl", "-w", metavar="PK,…", help="Keys that may go out here; again for more."
-        ),
-    ] = None,
+    dport: Dport = SOCKS_PORT,
+    wl: AllowedKeys = None,
     allow_file: AllowFile = None,
     anyone: Annotated[
         bool, typer.Option("--anyone", help="Let everybody go out here who has the key.")
@@ -208,9 +206,7 @@ def client(
     pk_option: Annotated[
         str, typer.Option("--pk", "-k", metavar="PK", help="The same as an option.")
     ] = "",
-    dport: Annotated[
-        int, typer.Option("--dport", "-q", min=1, max=65535, help="The dmsg port there.")
-    ] = SOCKS_PORT,
+    dport: Dport = SOCKS_PORT,
     port: Annotated[
         int, typer.Option("--port", "-p", min=0, max=65535, help="The port here; 0: any.")
     ] = SOCKS_PORT,

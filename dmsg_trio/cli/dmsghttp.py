@@ -19,7 +19,7 @@ import typer
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
 
-from ._access import AllowFile, audience, keys_named
+from ._access import AllowedKeys, AllowFile, allow_list, audience, keys_named
 from ._main import main_of
 from ._options import (
     HERE,
@@ -66,15 +66,7 @@ def dmsghttp(
     port: Annotated[
         int, typer.Option("--port", "-p", min=1, max=65535, help="The dmsg port.")
     ] = HTTP_PORT,
-    wl: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--wl",
-            "-w",
-            metavar="PK,…",
-            help="Keys that may come, with commas; again for more. None is everybody.",
-        ),
-    ] = None,
+    wl: AllowedKeys = None,
     allow_file: AllowFile = None,
     all_files: Annotated[
         bool, typer.Option("--all", "-a", help="Serve files with a dot in front, too.")
@@ -100,7 +92,7 @@ def dmsghttp(
 ) -> None:
     """Serve a folder over dmsg, until SIGTERM or SIGINT; print where it is.
 
-    Each request is a line on standard error. The key may also be in the variable DMSGHTTP_SK; without
+    Without --wl and --allow-file everybody may come who has the key. Each request is a line on standard error. The key may also be in the variable DMSGHTTP_SK; without
     one there is a new key each time.
     """
     refuse_on_command_line(secret, VARIABLE)
@@ -138,17 +130,12 @@ def _readable(folder: str) -> str:
 
 
 def _allowed(wl: list[str] | None, allow_file: Path | None) -> AllowList | None:
-    from dmsg_trio.apps.access import AllowList
-
     given = keys_named(wl or (), "--wl")
     if wl and not given:
         raise ConfigError("--wl names no key; leave it away to let everybody come")
     if not given and allow_file is None:
         return None
-    allowed = AllowList(allow_file, given=given)
-    if not allowed.keys:
-        raise ConfigError(f"--allow-file: {allow_file} names no key")
-    return allowed
+    return allow_list(allow_file, given)
 
 
 def _size(text: str) -> int:

@@ -12,6 +12,7 @@ from dmsg_trio._errors import ConfigError
 
 from ._listening import LOOPBACK, Bind
 from ._main import main_of
+from ._numbers import count
 from ._options import (
     HERE,
     AsJson,
@@ -264,8 +265,8 @@ def srv(
     remote = _web_settings.ports(conf.words("DMSGPORT", dport, ("80",)), "--dport")
     if len(local) != len(remote):
         raise ConfigError(
-            f"{_web_settings.counted(len(local), 'local port')} (--lport) and"
-            f" {_web_settings.counted(len(remote), 'dmsg port')} (--dport): they are pairs"
+            f"{count(len(local), 'local port')} (--lport) and"
+            f" {count(len(remote), 'dmsg port')} (--dport): they are pairs"
         )
     named = conf.words("WHITELISTPKS", wl, ())
     if wl and not named:
