@@ -28,6 +28,8 @@ from dmsg_trio.discovery.serving import (
     serve_discovery,
 )
 
+from ._listening import shown_place
+
 logger = logging.getLogger("dmsg_trio.cli.dmsg_discovery")
 
 DMSG_PORT: Final = 80
@@ -58,8 +60,7 @@ async def serve(settings: Settings) -> None:
             await nursery.start(partial(serve_discovery, service, asgi, listeners))
             for listener in listeners:
                 host, port = listener.socket.getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                logger.info("listening on http://%s:%d", shown, port)
+                logger.info("listening on http://%s", shown_place(host, port))
             if settings.key is not None:
                 nursery.start_soon(_serve_on_dmsg, settings.key, service, asgi, health)
 
@@ -119,4 +120,4 @@ async def _listen(host: str | None, port: int) -> list[trio.SocketListener]:
         return await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(f"cannot listen on {host or ''}:{port}: {reason}") from error
+        raise ConfigError(f"cannot listen on {shown_place(host or '', port)}: {reason}") from error

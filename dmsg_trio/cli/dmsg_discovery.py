@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Final, NoReturn
 
 import typer
 
 from dmsg_trio._errors import ConfigError
-from dmsg_trio._keys import PublicKey
 
+from ._access import keys_named
 from ._main import main_of
 from ._options import KeyOptions, LogOptions, refuse_typed, spread
 from ._run import program, run
@@ -70,10 +69,8 @@ def start(
     """Keep the entries of servers and clients, and answer who is where, until SIGTERM."""
     log.set_up()
     host, port = parse_listen_address(addr)
-    official, monitors = (
-        _keys("--official-servers", official_servers),
-        _keys("--whitelist-keys", whitelist_keys),
-    )
+    official = keys_named([official_servers], "--official-servers")
+    monitors = keys_named([whitelist_keys], "--whitelist-keys")
     from dmsg_trio.discovery.serving import Policy
 
     from ._discovery_run import Settings, serve
@@ -86,8 +83,8 @@ def start(
             test_mode=test_mode,
             load_testing=enable_load_testing,
             auth=auth,
-            official_servers=official,
-            monitors=monitors,
+            official_servers=frozenset(official),
+            monitors=frozenset(monitors),
             client_lifetime=int(client_lifetime * MINUTE),
         ),
         rate=rate_limit,
@@ -101,19 +98,10 @@ def start(
 
 def parse_listen_address(text: str) -> tuple[str | None, int]:
     """Read ``HOST:PORT``, ``[V6]:PORT`` or ``:PORT`` (all interfaces)."""
-    host, colon, port = text.rpartition(":")
-    if not (colon and port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
-        raise ConfigError(f"--addr is HOST:PORT with a port from 0 to 65535, not {text!r}")
-    return host.removeprefix("[").removesuffix("]") or None, int(port)
+    from dmsg_trio._net.tcp import parse_host_port
 
-
-def _keys(option: str, text: str) -> frozenset[PublicKey]:
-    return frozenset(_each_key(option, text))
-
-
-def _each_key(option: str, text: str) -> Iterator[PublicKey]:
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        try:
-            yield PublicKey.parse(part)
-        except ValueError as error:
-            raise ConfigError(f"{option}: {error}") from None
+    try:
+        host, port = parse_host_port(text)
+    except ValueError as error:
+        raise ConfigError(f"--addr is HOST:PORT: {error}") from None
+    return host or None, port
