@@ -22,6 +22,7 @@ from ._versions import Version
 SUFFIX: Final = ".dmsgpart"
 NOTE_SUFFIX: Final = ".dmsgpart.json"
 LONGEST_NOTE: Final = 64 * 1024
+RIGHTS: Final = 0o777  # of the old file, and not that it runs in the name of its owner
 
 Span = tuple[int, int]  # from here up to there
 
@@ -38,7 +39,7 @@ class PartFile:
     """The incomplete file of one target; `TransferError` if another program is at it."""
 
     def __init__(self, target: Path, *, create_folders: bool = False) -> None:
-        self.target = target.resolve()  # a link stays, and leads to the new content
+        self.target = Path(os.path.realpath(target))  # a link stays, and leads to the new content
         self.path = _beside(self.target, SUFFIX)
         self._note_path = _beside(self.target, NOTE_SUFFIX)
         self.fd = -1
@@ -129,7 +130,7 @@ class PartFile:
         """Take the target's place, complete as this is now, with its permissions."""
         with saying(f"replacing {self.target}"):
             if self.target.exists():
-                os.fchmod(self.fd, stat.S_IMODE(self.target.stat().st_mode))
+                os.fchmod(self.fd, self.target.stat().st_mode & RIGHTS)
             if changed_at is not None:
                 os.utime(self.fd, (changed_at, changed_at))
             self.path.replace(self.target)

@@ -288,6 +288,21 @@ async def test_a_link_stays_and_leads_to_the_new_content(tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o640
 
 
+async def test_what_comes_does_not_run_in_the_name_of_the_owner_of_what_was_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "it").write_bytes(b"old")
+    (tmp_path / "it").chmod(0o6755)
+    assert code(await transfer(Site(OLD), ToFile(path=tmp_path / "it"))) == 0
+    assert stat.S_IMODE((tmp_path / "it").stat().st_mode) == 0o755
+
+
+async def test_a_link_to_itself_becomes_the_file(tmp_path: Path) -> None:
+    (tmp_path / "it").symlink_to("it")
+    assert code(await transfer(Site(OLD), ToFile(path=tmp_path / "it"))) == 0
+    assert (tmp_path / "it").read_bytes() == OLD
+
+
 async def test_a_part_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / "it.dmsgpart").symlink_to("victim")
