@@ -29,6 +29,7 @@ from ._stdio import read_input
 
 URL_ENCODED: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
+STANDARD: Final = "-"  # input or output, in the place of a file's name
 _OPTION = re.compile(r";\s*(type|filename)=(\"(?:[^\"\\]|\\.)*\"|[^;]*)")
 
 
@@ -78,7 +79,7 @@ def sending(options: AskingOptions, given: Sequence[str]) -> Sending:
 
 def upload(path: str) -> Body:
     """Send a file, or standard input as long as it goes on."""
-    if path not in ("-", "."):
+    if path not in (STANDARD, "."):
         return FileBody.of(Path(path))
     return StreamBody(_standard_input)
 
@@ -114,7 +115,7 @@ def _encoded(value: str) -> bytes:
 def content_of(path: str) -> bytes:
     """Read a file, or standard input where it is ``-``."""
     with saying(f"reading {path}", ExitCode.READ_ERROR):
-        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return sys.stdin.buffer.read() if path == STANDARD else Path(path).read_bytes()
 
 
 def _field(kind: str, text: str) -> Field:
@@ -134,7 +135,7 @@ def _field(kind: str, text: str) -> Field:
     filename = options.get("filename", Path(path).name)
     return Field(
         name,
-        content_of(path) if path == "-" else Path(path),
+        content_of(path) if path == STANDARD else Path(path),
         filename,
         content_type or _type_by(filename),
     )

@@ -23,7 +23,7 @@ from dmsg_trio.apps.curl import (
     name_in_url,
 )
 
-from ._curl_bodies import JSON, Sending, sending, upload
+from ._curl_bodies import JSON, STANDARD, Sending, sending, upload
 from ._curl_globs import Globbed, expanded
 from ._curl_help import in_order
 from ._curl_more_options import FailingOptions, RememberingOptions
@@ -31,7 +31,6 @@ from ._curl_options import AskingOptions, SavingOptions
 from ._curl_remembering import conditions, cookie_line, login
 from ._curl_words import basic, filename, header_of, lines_of, size_of, url_of, with_query
 
-STANDARD: Final = "-"
 REMOTE: Final = "\0"  # stands for the name in the URL: no file can be called so
 STREAMS: Final = 4  # over which -Z fetches a large file
 SPEED_TIME: Final = 30  # seconds

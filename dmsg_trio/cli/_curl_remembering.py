@@ -16,10 +16,9 @@ import httpx
 from dmsg_trio._errors import ConfigError
 from dmsg_trio.apps.curl import Cookies, saying
 
-from ._curl_bodies import content_of
+from ._curl_bodies import STANDARD, content_of
 from ._curl_more_options import RememberingOptions
 
-STANDARD: Final = "-"
 _FORMATS: Final = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y%m%d", "%d %b %Y")
 
 

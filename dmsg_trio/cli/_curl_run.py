@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -27,12 +27,13 @@ from dmsg_trio.apps.curl import (
 )
 from dmsg_trio.http import DmsgTransport
 
+from ._curl_bodies import STANDARD
 from ._curl_more_options import NetworkOptions, ShowingOptions
 from ._curl_network import on_network
-from ._curl_plan import STANDARD, Planned
+from ._curl_plan import Planned
 from ._curl_watch import Meter, Screen, Teller
-from ._curl_write_out import STDERR, STDOUT, written_out
-from ._stdio import open_output
+from ._curl_write_out import written_out
+from ._stdio import STDERR, STDOUT, open_output
 
 # Bytes that no text has. A bell, a backspace, white space and the colours that ESC begins are text.
 _NO_TEXT: Final = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]")
@@ -46,11 +47,8 @@ class Run:
     showing: ShowingOptions
     network: NetworkOptions
     secret_key: SecretKey | None
+    screen: Screen
     at_once: int = 1
-    screen: Screen = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.screen = Screen(silent=self.showing.silent, shows_errors=self.showing.show_error)
 
     async def run(self) -> int:
         """Transfer everything; give the exit code of the last transfer that failed."""

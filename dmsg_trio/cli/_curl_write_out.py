@@ -9,10 +9,10 @@ from typing import Final
 
 from dmsg_trio.apps.curl import ExitCode, Report
 
+from ._stdio import STDERR, STDOUT
+
 _VARIABLE = re.compile(r"%(?:\{(\w+)\}|header\{([^}]*)\}|%)|\\(.)", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
-STDERR: Final = 2
-STDOUT: Final = 1
 
 
 def written_out(text: str, report: Report, number: int) -> Iterator[tuple[int, str]]:

@@ -17,7 +17,7 @@ import typer
 
 from dmsg_trio._errors import ConfigError
 
-from ._curl_help import GroupedCommand, group_of
+from ._curl_help import USAGE, GroupedCommand, group_of
 from ._curl_more_options import (
     FailingOptions,
     IgnoredOptions,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ._curl_plan import Planned
     from ._curl_watch import Screen
 
-USAGE: Final = 2
 VARIABLE: Final = "DMSGCURL_SK"  # as the reference calls it
 _NUMBER = re.compile(r"\d+")
 
@@ -114,6 +113,7 @@ def dmsgcurl(
             showing,
             network,
             keys.secret_key(VARIABLE),
+            screen,
             at_once=saving.parallel_max if any(part.saving.parallel for part in parts) else 1,
         )
     except TransferError as error:

@@ -27,7 +27,8 @@ from dmsg_trio.cli._curl_bodies import URL_ENCODED
 from dmsg_trio.cli._curl_more_options import FailingOptions
 from dmsg_trio.cli._curl_options import AskingOptions, SavingOptions
 from dmsg_trio.cli._curl_plan import Plan, Planned
-from dmsg_trio.cli._curl_write_out import STDERR, STDOUT, written_out
+from dmsg_trio.cli._curl_write_out import written_out
+from dmsg_trio.cli._stdio import STDERR, STDOUT
 from tests.cli.running import NOBODY
 
 URL = f"dmsg://{NOBODY}/file"

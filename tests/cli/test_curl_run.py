@@ -14,6 +14,7 @@ from dmsg_trio.cli._curl_network import on_network
 from dmsg_trio.cli._curl_options import AskingOptions, SavingOptions
 from dmsg_trio.cli._curl_plan import Plan, Planned
 from dmsg_trio.cli._curl_run import Run
+from dmsg_trio.cli._curl_watch import Screen
 from tests.cli.running import NOBODY
 
 
@@ -29,7 +30,8 @@ def plan(*statuses: int, dump_header: str = "") -> list[Planned]:
 
 
 async def code_of(*planned: Planned, at_once: int = 1) -> int:
-    run = Run(list(planned), ShowingOptions(), NetworkOptions(), None, at_once)
+    screen = Screen(silent=False, shows_errors=False)
+    run = Run(list(planned), ShowingOptions(), NetworkOptions(), None, screen, at_once)
     return await run.transfer(httpx.MockTransport(here))
 
 
