@@ -173,7 +173,7 @@ def lives(pid: int) -> bool:
     """Tell whether a process is there, and not just waited for."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or after that
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
 
