@@ -200,7 +200,7 @@ async def test_our_cli_ends_a_command_that_waits_on_their_host(
 def is_running(pid: int) -> bool:
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
