@@ -10,8 +10,9 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +23,8 @@ from bench.measurements import MEASUREMENTS as BASIC
 from bench.measurements import QUICK, Measurement, Scale, Scene
 from bench.processes import open_stage
 from bench.reference import VARIABLE
+
+S = TypeVar("S")
 
 MEASUREMENTS: Final[dict[str, Measurement]] = BASIC | {"across": across, "fail-over": fail_over}
 OTHERS: Final = (REFERENCE, ALL_REFERENCE, PLAIN, ONE_SERVER, BARE)
@@ -66,6 +69,34 @@ def run(names: list[str], scale: Scale) -> list[Figure]:
                 print(f"    {figure.name}, {figure.unit}: {runs}", file=sys.stderr, flush=True)
             figures += found
     return figures
+
+
+# ---- what the other commands share ----
+
+
+def arguments_of(program: str, what: str, names: Iterable[str]) -> argparse.Namespace:
+    """Read the command line of ``program``, which measures ``what``."""
+    parser = argparse.ArgumentParser(prog=program, description=f"Measure {what}.")
+    parser.add_argument("--quick", action="store_true", help="little of everything: does it run?")
+    parser.add_argument("--only", action="append", choices=list(names), help="one measurement")
+    parser.add_argument("--json", action="store_true", help="print all runs as JSON instead")
+    return parser.parse_args()
+
+
+def take_and_print(
+    arguments: argparse.Namespace,
+    measurements: Mapping[str, Callable[[S], list[Figure]]],
+    scene: Callable[[], S],
+) -> None:
+    """Take the measurements that were named, or all of them, each in what ``scene`` gives."""
+    figures: list[Figure] = []
+    for name in arguments.only or measurements:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        figures += measurements[name](scene())
+    (print_json if arguments.json else print_table)(figures)
+
+
+# ---- printing ----
 
 
 def print_json(figures: list[Figure]) -> None:

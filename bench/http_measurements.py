@@ -6,7 +6,6 @@ Where ``DMSG_REFERENCE_BIN`` names a folder with the reference's `dmsg-server`, 
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import subprocess
@@ -21,7 +20,7 @@ from typing import Final
 
 import httpx
 
-from bench.command import print_json, print_table
+from bench.command import arguments_of, take_and_print
 from bench.figures import (
     ALL_REFERENCE,
     BARE,
@@ -337,18 +336,10 @@ MEASUREMENTS: Final[dict[str, Callable[[Scene], list[Figure]]]] = {
 
 def main() -> int:
     """Run ``python bench/http.py``."""
-    parser = argparse.ArgumentParser(prog="bench/http.py", description="Measure HTTP over dmsg.")
-    parser.add_argument("--quick", action="store_true", help="little of everything: does it run?")
-    parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="one measurement")
-    parser.add_argument("--json", action="store_true", help="print all runs as JSON instead")
-    arguments = parser.parse_args()
-    figures: list[Figure] = []
+    arguments = arguments_of("bench/http.py", "HTTP over dmsg", MEASUREMENTS)
     with tempfile.TemporaryDirectory() as scratch, open_stage() as stage:
         scene = Scene(stage, Path(scratch), QUICK if arguments.quick else Scale())
-        for name in arguments.only or MEASUREMENTS:
-            print(f"{name} …", file=sys.stderr, flush=True)
-            figures += MEASUREMENTS[name](scene)
-    (print_json if arguments.json else print_table)(figures)
+        take_and_print(arguments, MEASUREMENTS, lambda: scene)
     if not os.environ.get(VARIABLE):
         print(f"{VARIABLE} is not set: nothing of the reference was measured", file=sys.stderr)
     return 0

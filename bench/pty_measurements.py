@@ -6,7 +6,6 @@ their terminal is measured beside ours, over the same server, run by run.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import json
@@ -25,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench.command import print_json, print_table
+from bench.command import arguments_of, take_and_print
 from bench.figures import (
     ALL_REFERENCE,
     BARE,
@@ -331,16 +330,12 @@ MEASUREMENTS: Final[dict[str, Callable[[Scene], list[Figure]]]] = {
 
 def main() -> int:
     """Run ``python bench/pty.py``."""
-    parser = argparse.ArgumentParser(prog="bench/pty.py", description="Measure the remote shell.")
-    parser.add_argument("--quick", action="store_true", help="little of everything: does it run?")
-    parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="one measurement")
-    parser.add_argument("--json", action="store_true", help="print all runs as JSON instead")
-    arguments = parser.parse_args()
-    figures: list[Figure] = []
+    arguments = arguments_of("bench/pty.py", "the remote shell", MEASUREMENTS)
     scale = QUICK if arguments.quick else Scale()
     with tempfile.TemporaryDirectory() as scratch, open_stage() as stage:
-        for name in arguments.only or MEASUREMENTS:
-            print(f"{name} …", file=sys.stderr, flush=True)
-            figures += MEASUREMENTS[name](Scene(stage, Path(tempfile.mkdtemp(dir=scratch)), scale))
-    (print_json if arguments.json else print_table)(figures)
+
+        def scene() -> Scene:
+            return Scene(stage, Path(tempfile.mkdtemp(dir=scratch)), scale)
+
+        take_and_print(arguments, MEASUREMENTS, scene)
     return 0

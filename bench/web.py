@@ -8,7 +8,6 @@ load; the first one, with new connections and a browser that has just started, i
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from bench.command import print_json, print_table
+from bench.command import arguments_of, take_and_print
 from bench.figures import BARE, OURS, PLAIN, Figure, Sample, Target, column, interleave
 from bench.parties import (
     RECEIVER,
@@ -283,18 +282,10 @@ MEASUREMENTS: Final[dict[str, Callable[[Scene], list[Figure]]]] = {
 
 def main() -> int:
     """Run ``python bench/web.py``."""
-    parser = argparse.ArgumentParser(prog="bench/web.py", description="Measure dmsgweb.")
-    parser.add_argument("--quick", action="store_true", help="little of everything: does it run?")
-    parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="one measurement")
-    parser.add_argument("--json", action="store_true", help="print all runs as JSON instead")
-    arguments = parser.parse_args()
-    figures: list[Figure] = []
+    arguments = arguments_of("bench/web.py", "dmsgweb", MEASUREMENTS)
     with tempfile.TemporaryDirectory() as scratch, open_stage() as stage:
         scene = Scene(stage, Path(scratch), quick=arguments.quick)
-        for name in arguments.only or MEASUREMENTS:
-            print(f"{name} …", file=sys.stderr, flush=True)
-            figures += MEASUREMENTS[name](scene)
-    (print_json if arguments.json else print_table)(figures)
+        take_and_print(arguments, MEASUREMENTS, lambda: scene)
     return 0
 
 
