@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from itertools import chain, zip_longest
 from typing import Final
 
@@ -14,7 +14,7 @@ import trio
 from dmsg_trio._net.tcp import reason_of
 from dmsg_trio._wire.socks5 import Endpoint, ReplyCode
 
-from ._targets import IpAddress, TargetError, TargetRules, is_dmsg_name
+from ._targets import IpAddress, TargetError, TargetRules, is_dmsg_name, unmapped
 
 NEXT_AFTER: Final = 0.25  # seconds that an address has for itself before the next is tried as well
 MAX_ADDRESSES: Final = 16  # of one name that are tried
@@ -137,8 +137,3 @@ def bound_endpoint(sock: trio.socket.SocketType) -> Endpoint:
 def address_of(host: str) -> IpAddress:
     """Read an address as sockets spell it; one of IPv4 that is spelled as IPv6 is IPv4."""
     return unmapped(ip_address(host.partition("%")[0]))
-
-
-def unmapped(address: IpAddress) -> IpAddress:
-    """Take out the IPv4 address that ``::ffff:1.2.3.4`` is."""
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

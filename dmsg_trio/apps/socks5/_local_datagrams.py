@@ -79,7 +79,10 @@ class LocalAssociation:
 
     async def _carry_out(self, far: DmsgStream) -> None:
         while True:
-            data, (host, port, *_) = await self._sock.recvfrom(MAX_DATAGRAM)
+            try:
+                data, (host, port, *_) = await self._sock.recvfrom(MAX_DATAGRAM)
+            except OSError:  # what the system tells of a datagram that was sent
+                continue
             if _may_go(data) and self._is_from_program(host, port):
                 await far.send_all(len(data).to_bytes(2) + data)
 

@@ -88,7 +88,7 @@ class TargetRules:
 
     def allow(self, name: str, address: IpAddress, port: int) -> bool:
         """Tell whether to connect to an address, which somebody called by a name or by none."""
-        address = _unmapped(address)
+        address = _led_to(address)
         return (
             self.private
             or any(each.matches(name, address, port) for each in self.exempt)
@@ -98,7 +98,7 @@ class TargetRules:
 
 def is_public(address: IpAddress) -> bool:
     """Tell whether an address is of the internet that everybody sees."""
-    address = _unmapped(address)
+    address = _led_to(address)
     if isinstance(address, IPv4Address):
         return not any(address in each for each in _NOT_PUBLIC_V4)
     return address in _UNICAST and not any(address in each for each in _NOT_PUBLIC_V6)
@@ -114,14 +114,15 @@ def is_dmsg_name(name: str) -> bool:
     return plain_name(name).rpartition(".")[2] == "dmsg"
 
 
-def _unmapped(address: IpAddress) -> IpAddress:
-    """Take out the IPv4 address that an IPv6 address stands for."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address in _NAT64:
-            return IPv4Address(address.packed[-4:])
-    return address
+def unmapped(address: IpAddress) -> IpAddress:
+    """Take out the IPv4 address that ``::ffff:1.2.3.4`` is."""
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def _led_to(address: IpAddress) -> IpAddress:
+    """Take out the IPv4 address that is connected to by way of an IPv6 address."""
+    is_nat64 = isinstance(address, IPv6Address) and address in _NAT64
+    return IPv4Address(address.packed[-4:]) if is_nat64 else unmapped(address)
 
 
 def _is_own(address: IpAddress) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
+from typing import cast
 
 import pytest
 import trio
+import trio.testing
 
 from dmsg_trio._wire.socks5 import (
     NOWHERE,
@@ -23,6 +26,8 @@ from dmsg_trio._wire.socks5 import (
 )
 from dmsg_trio.apps.socks5 import ExitOptions
 from dmsg_trio.apps.socks5._conversation import receive_message
+from dmsg_trio.apps.socks5._local_datagrams import LocalAssociation
+from dmsg_trio.client import DmsgStream
 from tests.apps.socks5.parties import LOOPBACK, Names, Parties, ask, parties, udp_echo
 from tests.waiting import PATIENCE, hearing
 
@@ -194,3 +199,30 @@ async def test_a_flood_of_answers_that_nobody_reads_is_left_out() -> None:
                 await raw.send_all(frame)
         _, reply = await p.request(NOWHERE, Command.UDP_ASSOCIATE)
         assert reply.code == ReplyCode.SUCCEEDED
+
+
+async def test_what_the_system_tells_of_one_datagram_ends_no_others() -> None:
+    faults = [ConnectionResetError(errno.ECONNRESET, "nobody there")]
+
+    class Complaining:
+        async def recvfrom(self, _size: int) -> tuple[bytes, tuple[str, int]]:
+            await trio.lowlevel.checkpoint()
+            if faults:
+                raise faults.pop()
+            return encode(Datagram(Endpoint(IPv4Address("192.0.2.1"), 53), b"on")), ("127.0.0.1", 7)
+
+    near, _program = trio.testing.memory_stream_pair()
+    far, server = trio.testing.memory_stream_pair()
+    association = LocalAssociation(
+        cast("trio.SocketStream", near),
+        cast("trio.socket.SocketType", Complaining()),
+        "127.0.0.1",
+        7,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(association.carry, cast("DmsgStream", far), SocksReader())
+        with trio.fail_after(PATIENCE):
+            reader = SocksReader()
+            frame = await receive_message(server, reader, reader.next_frame_untrusted)
+        nursery.cancel_scope.cancel()
+    assert decode_datagram_untrusted(frame).data == b"on"
