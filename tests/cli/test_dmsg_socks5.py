@@ -44,6 +44,25 @@ async def test_curl_fetches_through_the_remote_key() -> None:
         await server.log.said(rf"to 127\.0\.0\.1:{page.port}: closed, \d+ bytes out, \d+ in")
 
 
+async def test_no_log_has_a_secret_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [SecretKey.generate().reveal().hex() for _ in range(2)]
+    async with site() as page, network() as up:
+        monkeypatch.setenv("DMSGSK", keys[0])
+        words = ("server", "--anyone", *LOOPBACK, "--debug")
+        async with socks(*words, discovery=up.ready.discovery) as server:
+            monkeypatch.setenv("DMSGSK", keys[1])
+            words = ("client", server.place["pk"], "-p", "0", "--debug")
+            async with socks(*words, discovery=up.ready.discovery) as client:
+                url = f"http://127.0.0.1:{page.port}/?token=hunter2"
+                assert (await fetch(client, "-u", "me:hunter2", url)).code == 0
+                await server.log.said(rf"to 127\.0\.0\.1:{page.port}: closed")
+                assert "hunter2" in page.asked[0]
+                for program in server, client:
+                    assert " info " in program.log.text
+                    for secret in (*keys, "hunter2"):
+                        assert secret not in program.log.text + "".join(program.lines)
+
+
 async def test_large_pages_come_whole() -> None:
     body = os.urandom(20_000_000)
     async with site(body) as page, both(*LOOPBACK) as (_, client):

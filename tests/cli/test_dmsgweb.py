@@ -31,7 +31,7 @@ from tests.apps.web.parties import all_of, receive_until
 from tests.cli.running import NOBODY, Network, command, dmsg, network
 from tests.cli.web_programs import Running, chromium, curl, dmsgweb, program
 from tests.ports import free_port
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, answered
 
 pytestmark = pytest.mark.network
 
@@ -145,6 +145,12 @@ async def test_a_server_that_dies_within_a_download_is_seen_by_curl(tmp_path: Pa
 # ---- a browser ----
 
 
+async def knows(web: Running, alias: str) -> bool:
+    """Tell whether the proxy has read of an alias; it looks at the file once a second."""
+    done = await curl("-H", "Accept: application/json", f"http://{web.place}/")
+    return alias in json.loads(done.out)["aliases"]
+
+
 @pytest.mark.parametrize("way", ["http", "socks5", "pac"])
 async def test_a_browser_shows_a_site_and_its_websocket(tmp_path: Path, way: str) -> None:
     (tmp_path / "aliases").write_text("")
@@ -153,7 +159,7 @@ async def test_a_browser_shows_a_site_and_its_websocket(tmp_path: Path, way: str
         option = f"--proxy-server={way}://{web.place}"
         if way == "pac":
             option = f"--proxy-pac-url=http://{web.place}/proxy.pac"
-            await trio.sleep(1.5)  # aliases are looked at once a second
+            assert await answered(lambda: knows(web, "home"), within=PATIENCE)
         url = "http://home.dmsg/" if way == "pac" else f"http://{host}/"
         done = await chromium(tmp_path, option, "--dump-dom", url)
         assert "<h1>A site on a key</h1>" in done.out.decode(), done.err
