@@ -190,7 +190,9 @@ async def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
         words = ("-o", str(tmp_path / "it"), site.url("large"))
         async with curl_running("--limit-rate", "2M", *words, discovery=site.discovery) as first:
             assert await grows(tmp_path / "it.dmsgpart", 500_000)
+            first.send_signal(signal.SIGSTOP)  # so that it is not done before the other begins
             second = await site.curl(*words)
+            first.send_signal(signal.SIGCONT)
             assert second.code == 23
             assert "another download" in second.err
             with trio.fail_after(30):

@@ -191,12 +191,13 @@ async def test_a_download_ends_when_its_key_leaves_the_list(tmp_path: Path) -> N
             staying.stream("GET", f"{url}large.bin") as reply,
         ):
             (tmp_path / "list").write_text(f"{friend.pk}\n")
+            # Before anything is read: what nobody reads cannot have ended by itself.
+            assert await program.err.said(rf"{KEY.pk} GET /large.bin 200 \d+ .* broken off\n")
             with pytest.raises(httpx.HTTPError):
                 async for _ in cut_off.aiter_raw():
                     pass
             assert sum([len(piece) async for piece in reply.aiter_raw()]) == size
         assert (await asking.get(url)).status_code == 403
-        assert await program.err.said(rf"{KEY.pk} GET /large.bin 200 \d+ .* broken off\n")
 
 
 async def test_a_network_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
