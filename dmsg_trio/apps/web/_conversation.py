@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -32,6 +33,8 @@ class Tunnel:
 Action: TypeAlias = Onward | Tunnel | Answer
 MAX_NAME: Final = 200  # characters of a target that is noted
 
+_USER: Final = re.compile(r"^([^/@]*//)?[^/]*@")
+
 Route = Callable[[h11.Request], Action]
 
 
@@ -56,7 +59,7 @@ async def _next(near: Near, route: Route, pool: Pool, book: Book, draining: Drai
             request = await near.next_request()
         if request is None:
             return False
-        name = request.target.decode("latin-1").partition("?")[0][:MAX_NAME]
+        name = _shown(request.target)
         match route(request):
             case Onward() as onward:
                 name = onward.name
@@ -77,6 +80,12 @@ async def _next(near: Near, route: Route, pool: Pool, book: Book, draining: Drai
             raise ClientGoneError(str(error)) from error
         await near.answer(error_answer(error, request), to=request)
     return near.finish()
+
+
+def _shown(target: bytes) -> str:
+    """Say what a request is for without what may be a secret in it: a password, or a token."""
+    text = target.decode("latin-1").partition("?")[0]
+    return _USER.sub(r"\1", text)[:MAX_NAME]
 
 
 async def _tunnel(near: Near, way: Way, ways: Ways) -> None:

@@ -24,6 +24,7 @@ from dmsg_trio._wire.socks5 import ReplyCode
 _QUOTED: Final = re.compile(r"bytearray\((b'.*'|b\".*\")\)", re.DOTALL)
 
 HTTPS_PORT: Final = 443
+MAX_SAID: Final = 300  # characters of what h11 says; it quotes lines of any length
 DIAL_TIME: Final = 30.0  # seconds for a connection, through however many servers
 
 
@@ -89,5 +90,5 @@ def error_of_dial(remote: Address, error: DmsgError | trio.TooSlowError) -> WebE
 
 
 def said_of(error: h11.ProtocolError) -> str:
-    """Say what h11 says, with what it quotes as bytes alone: ``b'…'``."""
-    return _QUOTED.sub(r"\1", str(error))
+    """Say what h11 says, with what it quotes as bytes alone: ``b'…'``; not all of a long line."""
+    return _QUOTED.sub(r"\1", str(error))[:MAX_SAID]

@@ -179,6 +179,27 @@ async def test_a_first_line_that_is_none_is_refused(first: bytes, status: int) -
         assert far.streams == []
 
 
+@pytest.mark.parametrize("target", ["http://me:hunter2@HOST/x?y", "me:hunter2@HOST:80"])
+@pytest.mark.parametrize("method", ["GET", "CONNECT"])
+async def test_a_password_before_a_host_is_refused_and_not_noted(method: str, target: str) -> None:
+    async with behind() as (here, _, near):
+        target = target.replace("HOST", here.host)
+        await near.send_all(f"{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = await receive_until(near, b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        (fault,) = here.book.faults
+        assert here.host in fault.target
+        assert "hunter2" not in fault.target + fault.reason
+
+
+async def test_of_a_long_line_that_is_none_a_part_is_noted() -> None:
+    async with behind() as (here, _, near):
+        await near.send_all(b"GET http://x/ " + b"y" * 50_000 + b"\r\n\r\n")
+        await receive_until(near, b"\r\n\r\n")
+        (fault,) = here.book.faults
+        assert len(fault.reason) < 500
+
+
 async def test_http_1_0_with_chunks_is_refused() -> None:
     async with behind() as (here, _, near):
         question = head(here, "Transfer-Encoding: chunked", method="POST")
