@@ -39,7 +39,12 @@ async def open_route(host: Address | None, way: WayOptions) -> AsyncIterator[Rou
     if host is not None and sk is not None:
         async with joined(sk, way.discovery, way.timeout) as client:
             yield DirectRoute(client, host)
-        return
+    else:
+        yield local_route(host, way)
+
+
+def local_route(host: Address | None, way: WayOptions) -> LocalRoute:
+    """Give the way that the host of this machine is; `ConfigError` if there is none to trust."""
     socket = way.local_socket()
     if not socket.is_there:
         if host is None:
@@ -50,4 +55,4 @@ async def open_route(host: Address | None, way: WayOptions) -> AsyncIterator[Rou
         )
     if socket.network == "unix":
         check_socket(Path(socket.address))
-    yield LocalRoute(socket, host)
+    return LocalRoute(socket, host)

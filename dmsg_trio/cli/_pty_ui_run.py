@@ -11,23 +11,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from pathlib import Path
 from typing import Final
 
 import trio
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import ConfigError, DmsgError, UnreachableError
-from dmsg_trio._net.tcp import listen_tcp, parse_host_port
+from dmsg_trio._net.tcp import listen_tcp, parse_host_port, reason_of
 from dmsg_trio._wire.pty import WindowSize
-from dmsg_trio.apps.pty._local import check_socket
-from dmsg_trio.apps.pty._routes import DirectRoute, LocalRoute, Route
+from dmsg_trio.apps.pty._routes import DirectRoute, Route
 from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
 from dmsg_trio.apps.pty.remote._remote import RemoteShell, Wanted
 from dmsg_trio.apps.pty.ui._access import Access
 from dmsg_trio.apps.pty.ui._server import serve_ui
 
 from ._joining import joined, why
+from ._listening import shown_place
+from ._pty_route import local_route
 from ._pty_way import WayOptions
 
 KEEP: Final = 600  # seconds for which a shell outlives a connection to its host that was lost
@@ -58,7 +58,8 @@ class Service:
         try:
             listeners = await listen_tcp(self.address)
         except OSError as error:
-            raise ConfigError(f"--addr: cannot listen on {self.address}: {error}") from error
+            reason = reason_of(error)
+            raise ConfigError(f"--addr: cannot listen on {self.address}: {reason}") from error
         async with trio.open_nursery() as nursery:
             open_shell = partial(self._open_shell, route)
             label = str(self.host) if self.host else "this machine"
@@ -82,21 +83,14 @@ class Service:
         )
         try:
             with trio.move_on_after(self.way.timeout) as limit:
-                async with open_remote_shell(route or self._local_route(), wanted) as shell:
+                way = route or local_route(self.host, self.way)
+                async with open_remote_shell(way, wanted) as shell:
                     limit.deadline = inf
                     yield shell
         except UnreachableError as error:
             raise DmsgError(why(error)) from error
         if limit.cancelled_caught:
             raise DmsgError(f"no answer within {self.way.timeout:g} s")
-
-    def _local_route(self) -> Route:
-        socket = self.way.local_socket()
-        if not socket.is_there:
-            raise ConfigError(f"no host runs on this machine: {socket} is not there")
-        if socket.network == "unix":
-            check_socket(Path(socket.address))
-        return LocalRoute(socket, self.host)
 
     def _link(self, port: int) -> str:
         host, _ = parse_host_port(self.address)
@@ -108,7 +102,7 @@ class Service:
             )
         if host in ("", "0.0.0.0", "::"):  # noqa: S104 - that is what is looked for
             host = "127.0.0.1"
-        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        return f"http://{shown_place(host, port)}/"
 
     def _print(self, link: str, label: str) -> None:
         token = f"#token={self.access.new_token()}" if self.access.token_needed else ""
