@@ -11,6 +11,8 @@ import typer
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey
 
+from ._numbers import count
+
 if TYPE_CHECKING:
     from dmsg_trio.apps.access import AllowList
 
@@ -51,4 +53,4 @@ def audience(allowed: Sized | None) -> str:
     """Say who may come, in a word to those who started the program; None is everybody."""
     if allowed is None:
         return "everybody who has the key"
-    return "1 key" if len(allowed) == 1 else f"{len(allowed)} keys"
+    return count(len(allowed), "key")

@@ -18,6 +18,7 @@ from dmsg_trio.apps.pty.host._config import HostConfig
 from dmsg_trio.apps.pty.host._host import PtyHost
 from dmsg_trio.client import Client, open_client
 
+from ._numbers import count
 from ._options import HERE
 from ._run import STOPS
 
@@ -100,7 +101,7 @@ def welcome(config: HostConfig, allowed: tuple[PublicKey, ...]) -> str:
         f"enter   dmsgpty-cli --key-file FILE{discovery} {address}",
     ]
     if allowed:
-        lines.append(f"allowed {len(allowed)} " + ("key" if len(allowed) == 1 else "keys"))
+        lines.append(f"allowed {count(len(allowed), 'key')}")
     else:
         by_hand = f', or write it to "wl" in {config.allow_file}' if config.allow_file else ""
         lines.append(

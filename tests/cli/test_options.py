@@ -17,6 +17,7 @@ from dmsg_trio.cli._options import (
     AsJson,
     Discovery,
     KeyOptions,
+    Level,
     LogOptions,
     PassphraseOptions,
     spread,
@@ -80,6 +81,16 @@ def test_the_help_lists_the_options_and_shows_no_secret() -> None:
     for option in ("--key-file", "--key-fd", "--key-stdin", "--key-env", "--passphrase-file"):
         assert option in result.output
     assert SECRET not in result.output
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("fatal", "error"), ("panic", "error"), ("warn", "warning"), ("trace", "debug")],
+)
+def test_a_level_may_be_called_as_in_the_reference(theirs: str, ours: str) -> None:
+    assert Level.of_reference(theirs) is Level(ours) is Level.of_reference(ours)
+    with pytest.raises(ConfigError, match="--loglvl: debug, info, warning or error, not 'loud'"):
+        Level.of_reference("loud")
 
 
 def test_a_command_keeps_its_name_and_its_help() -> None:
