@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import h11
 import trio
 
-from dmsg_trio._net.carrying import carry_both_ways
+from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 
 from ._book import Book
 from ._draining import Draining
@@ -33,9 +35,24 @@ class Tunnel:
 Action: TypeAlias = Onward | Tunnel | Answer
 MAX_NAME: Final = 200  # characters of a target that is noted
 
+logger = logging.getLogger("dmsg_trio.web")
+
 _USER: Final = re.compile(r"^([^/@]*//)?[^/]*@")
 
 Route = Callable[[h11.Request], Action]
+
+
+@contextmanager
+def reset_if_broken_off(stream: trio.SocketStream) -> Iterator[None]:
+    """Reset a connection whose block fails, or what it has so far might look whole; a break ends here."""
+    try:
+        yield
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        reset_when_closed(stream)
+        logger.debug("a connection broke: %s", error)
+    except BaseException:
+        reset_when_closed(stream)
+        raise
 
 
 async def converse(near: Near, route: Route, *, pool: Pool, book: Book, draining: Draining) -> None:

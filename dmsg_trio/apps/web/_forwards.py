@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import Client
 
 from ._book import Book
-from ._conversation import Action, converse
+from ._conversation import Action, converse, reset_if_broken_off
 from ._draining import Draining
 from ._errors import WebError
 from ._exchange import Onward
@@ -30,8 +29,6 @@ from ._targets import path_of, without_origin
 from ._ways import Kind, dial
 
 MAX_CONNECTIONS: Final = 2048  # of programs at once, on one port; more are reset
-
-logger = logging.getLogger("dmsg_trio.web")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +82,13 @@ class _Port:
                 return
             self._connections += 1
             try:
-                if self._forward.raw:
-                    await self._carry(stream)
-                else:
-                    await self._converse(Near(stream))
+                with reset_if_broken_off(stream):
+                    if self._forward.raw:
+                        await self._carry(stream)
+                    else:
+                        await self._converse(Near(stream))
             except WebError as error:
                 self._book.note(str(self._remote), str(error), untold=True)
-                reset_when_closed(stream)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                reset_when_closed(stream)
-                logger.debug("a connection broke: %s", error)
-            except BaseException:
-                reset_when_closed(stream)  # or what it has so far might look whole
-                raise
             finally:
                 self._connections -= 1
 

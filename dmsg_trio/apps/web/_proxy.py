@@ -7,7 +7,6 @@ so by the target's name alone (`Ways`); what stands in a Host header or in a pat
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +33,7 @@ from dmsg_trio._wire.socks5 import (
 )
 
 from ._book import Book
-from ._conversation import Action, Tunnel, converse
+from ._conversation import Action, Tunnel, converse, reset_if_broken_off
 from ._draining import Draining
 from ._errors import WebError, bad_request
 from ._exchange import Onward
@@ -52,8 +51,6 @@ _COMMANDS: Final[dict[int, str]] = {Command.BIND: "BIND", Command.UDP_ASSOCIATE:
 _SOCKS4_REFUSED: Final = bytes((0, 0x5B)) + bytes(6)
 _ABSOLUTE: Final = re.compile(r"(http|https|ws|wss|ftp|dmsg)://([^/?#]*)([^#]*)", re.IGNORECASE)
 _TO_A_KEY: Final = re.compile(rb"(?:dmsg|http)://(0[23][0-9a-f]{64})(?=[:/?#]|$)")
-
-logger = logging.getLogger("dmsg_trio.web")
 
 
 async def serve_proxy(
@@ -100,13 +97,8 @@ class _Proxy:
                 return
             self._connections += 1
             try:
-                await self._serve(stream)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                reset_when_closed(stream)
-                logger.debug("a connection broke: %s", error)
-            except BaseException:
-                reset_when_closed(stream)  # or what it has so far might look whole
-                raise
+                with reset_if_broken_off(stream):
+                    await self._serve(stream)
             finally:
                 self._connections -= 1
 
