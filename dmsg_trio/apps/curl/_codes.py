@@ -122,6 +122,9 @@ def _not_reached(error: Exception, where: str, url: httpx.URL) -> TransferError:
                 words = ""  # the attempts say it better
         case DiscoveryError():
             return TransferError(ExitCode.NOT_FOUND, f"looking up {where}: {one_line(cause)}")
+        case ValueError():  # of a redirect, as a URL that is typed names a key
+            reason = f"{url.copy_with(userinfo=b'')} leads out of dmsg: no key: {one_line(cause)}"
+            return TransferError(ExitCode.UNSUPPORTED, reason)
         case _:
             words = one_line(error) or "it was not reached"
     ways = [

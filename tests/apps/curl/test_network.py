@@ -155,6 +155,22 @@ async def test_a_redirect_to_the_same_key_needs_no_new_stream(autojump_clock: ob
     assert (code(report), report.connects, collected.data) == (0, 1, b"here")
 
 
+async def test_a_redirect_to_a_name_that_is_no_key_leads_out_of_dmsg(
+    autojump_clock: object,
+) -> None:
+    async def leads_out(stream: DmsgStream) -> None:
+        await stream.send_all(
+            b"HTTP/1.1 302 Found\r\nLocation: http://example.org/a\r\nContent-Length: 0\r\n\r\n"
+        )
+
+    collected = Collected()
+    async with answering(leads_out) as (near, far), DmsgTransport(near) as transport:
+        order = Order(url=parse_url(f"dmsg://{far.pk}/a"), redirects=5)
+        report = await Transfer(transport, order, collected.output, Heard()).run()
+    assert code(report) == ExitCode.UNSUPPORTED
+    assert "http://example.org/a leads out of dmsg: no key" in str(report.error)
+
+
 def test_each_way_that_a_dial_tried_is_named() -> None:
     attempts = [
         Attempt(OTHER_PK, "no answer within its share of the time, 5.0 s"),
