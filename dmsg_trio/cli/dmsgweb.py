@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
@@ -41,7 +40,6 @@ LOCAL_PORT: Final = "8086"
 SUFFIX: Final = ".dmsg"
 OF_PROXY: Final = ("proxy", "only_dmsg", "aliases")  # and of nothing else
 
-logger = logging.getLogger("dmsg_trio.web")
 
 app = program()
 
@@ -179,7 +177,7 @@ def dmsgweb(
         raise ConfigError("--proxy and --only-dmsg: what is not on dmsg goes there, or nowhere")
     upstream = Upstream.parse(other) if other else None
     if upstream and upstream.login and is_typed(ctx, "proxy"):
-        logger.warning(
+        raise ConfigError(
             "--proxy: everybody on this machine can read a command line: put the URL with the"
             " password into the variable DMSG_WEB_PROXY"
         )
