@@ -36,6 +36,13 @@ class Fetch:
         self._intake = Intake(asking, order, watcher)
         self._is_last_try = False
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another try can end well: what a stream has got cannot begin anew."""
+        receiver = self.receiver
+        is_begun = isinstance(receiver, StreamReceiver) and bool(receiver.have)
+        return receiver is None or not is_begun or bool(receiver.version.validator)
+
     async def go_on(self, *, is_last_try: bool) -> None:
         """Try once."""
         self._is_last_try = is_last_try

@@ -62,7 +62,8 @@ class Transfer:
                 body = self._order.body
                 is_spent = body is not None and not body.is_repeatable and self.report.uploaded
                 may_pass = error.may_pass or retries.whatever
-                if not self._tries_left or not may_pass or is_late or is_spent:
+                is_over = is_late or is_spent or not self._fetch.may_go_on
+                if not self._tries_left or not may_pass or is_over:
                     raise
                 self._watcher.tries_again(error, pause, self._tries_left)
                 self._tries_left -= 1
