@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.cli.running import DMSG, Done, environment, network
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90  # seconds for all lines of a page, on a machine that is busy: a dozen programs start
@@ -106,6 +107,29 @@ async def test_lines_about_the_own_address_work(tmp_path: Path) -> None:
     assert {"127.0.0.1 is not a public address"} == set(done.err.splitlines())
     assert done.lines.count("127.0.0.1") == 3
     assert "we are at 127.0.0.1" in done.lines
+
+
+async def test_lines_about_servers_work(tmp_path: Path) -> None:
+    async with network() as up:
+        port = int(up.ready.discovery.rpartition(":")[2])
+        ports = {9090: port, 8081: free_port(), 8082: free_port()}
+        done = await paste("docs/server.md", tmp_path, ports=ports)
+    assert done.code == 0, (done.err, [await log.read_text() for log in logs(tmp_path)])
+    said = done.out.decode()
+    assert "3 servers" in said
+    assert "dmsg_server_sessions " in said
+    assert "127.0.0.1" in done.lines  # as the server sees it
+    assert "closed on this side" in done.lines[-1]  # and nothing broke
+
+
+async def test_lines_about_the_discovery_work(tmp_path: Path) -> None:
+    ports = {9090: free_port(), 8081: free_port()}
+    done = await paste("docs/discovery.md", tmp_path, ports=ports)
+    assert done.code == 0, (done.err, [await log.read_text() for log in logs(tmp_path)])
+    said = done.out.decode()
+    assert (
+        said.count(f"127.0.0.1:{ports[8081]}") >= 3
+    )  # in the status, the entry, and after the restart
 
 
 def logs(folder: Path) -> list[trio.Path]:
