@@ -78,6 +78,7 @@ class Peers:
         self._serve_link = serve_link
         self._wall_clock = wall_clock
         self._kept: set[PublicKey] = set()  # whom a task of `run` keeps a link with
+        self._leaving = False
         self._demand: Demand | None = None
         if options.on_demand:
             self._demand = Demand(self.links, self._find_and_dial, idle_time=options.idle_time)
@@ -175,16 +176,23 @@ class Peers:
 
     # ---- links that we dial ----
 
+    def leave(self) -> None:
+        """Dial no server any more to keep a link with it: this one is about to end.
+
+        It is not in the discovery any more, so others would send it away. The links there are stay.
+        """
+        self._leaving = True
+
     async def _keep_link(self, pk: PublicKey) -> None:
         """Have a link with one server for as long as it is known; dial when there is none."""
         backoff = Backoff()
         try:
-            while True:
+            while not self._leaving:
                 while pk in self.links or not self.links.has_room_for(pk):
                     await self.links.wait_for_news(pk)
                 if self._sk.pk > pk:
                     await self._wait_for_link(pk, PATIENCE)  # the other one dials
-                if pk in self.links:
+                if pk in self.links or self._leaving:
                     continue
                 if pk not in self._directory:
                     return
@@ -257,6 +265,7 @@ class Peers:
             return 0.0
         if not response.accepted:
             why = describe_code(response.refusal_code)
-            logger.warning("we are not welcome at server %s: %s", session.remote_pk, why)
+            level = logging.DEBUG if self._leaving else logging.WARNING
+            logger.log(level, "we are not welcome at server %s: %s", session.remote_pk, why)
             return UNWELCOME_PAUSE
         return None

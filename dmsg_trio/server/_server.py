@@ -137,6 +137,7 @@ class Server:
             await self._drain_wanted.wait()
             accepting.cancel()
             self.registration.leave()
+            self.peers.leave()
             with trio.move_on_after(self.options.drain_time):
                 await self._clients_moved()
                 await self._drained()

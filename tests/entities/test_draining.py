@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -184,6 +185,24 @@ async def test_the_time_to_move_is_part_of_the_time_to_drain(autojump_clock: Moc
         assert await gone(network, server) == pytest.approx(DRAIN_TIME, abs=0.1)
         near.reset()
         far.reset()
+
+
+async def test_a_server_that_leaves_makes_no_link_that_others_would_refuse(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is in no discovery any more, so they could not tell it from a client."""
+    async with Network() as network:
+        await trio.sleep(MESH_TIME)
+        [stays] = network.servers
+        leaving = await network.start_server()
+        async with client_of(network, leaving) as a, client_of(network, leaving) as b:
+            near, far = await connect(a, b)
+            leaving.drain()
+            await trio.sleep(DRAIN_TIME / 2)
+            assert network.connections(stays.pk, leaving.pk) == 0
+            near.reset()
+            far.reset()
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 async def test_other_servers_open_streams_here_until_the_clients_have_moved(
