@@ -8,7 +8,6 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from typer._click import Context
-    from typer.core import TyperOption
 
 
 class Group(TyperGroup):
@@ -22,10 +21,3 @@ class Group(TyperGroup):
             group = self.context_class(self, info_name=info_name, parent=parent)
             return self.commands[args[0]].make_context(args[0], args[1:], parent=group)
         return super().make_context(info_name, args, parent, **extra)
-
-    def get_help_option(self, ctx: Context) -> TyperOption | None:
-        """Give the option ``--help``, which is off unless it was given."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.default = False  # for None, Typer would import what checks values: 60 ms
-        return option

@@ -25,6 +25,7 @@ import typer
 from dmsg_trio._errors import DmsgError
 
 from ._group import Group
+from ._quick import started, starting
 
 if TYPE_CHECKING:
     import trio
@@ -59,7 +60,8 @@ def call(app: Callable[[], object], *, failure: int = REFUSED) -> NoReturn:
         finally:
             sys.stdout.flush()  # here, where a reader that is gone is no reason for a traceback
 
-    clearly(app_and_its_output, failure=failure)
+    with starting():
+        clearly(app_and_its_output, failure=failure)
     sys.exit(0)
 
 
@@ -76,6 +78,7 @@ def run(
     """
     import trio
 
+    started()
     return clearly(
         lambda: trio.run(partial(_until_signal, async_fn, service=service, stops=stops)),
         failure=failure,

@@ -23,6 +23,8 @@ from typer.core import TyperGroup, TyperOption
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._files import fault_of_readers
 
+from ._plain_values import take_plain_values
+
 if TYPE_CHECKING:
     from typer._click import Command
 
@@ -63,6 +65,7 @@ def prepare(command: Command, path: tuple[str, ...], args: Sequence[str]) -> Non
 def _prepare(command: Command, path: tuple[str, ...]) -> None:
     settings = _File.read()
     for each, place in _with_subcommands(command, path):
+        take_plain_values(each)
         for name, option in _options(each).items():
             _name_variable(option, name, place)
         if (values := settings.of(each, place)) and isinstance(each.context_settings, dict):

@@ -14,8 +14,10 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from dmsg_trio._keys import SecretKey
 from dmsg_trio.cli import dmsg, pty
 from tests.cli.running import DMSG, environment
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = cast(
@@ -111,9 +113,10 @@ def imported(*words: str) -> set[str]:
     """Tell all modules that `dmsg` has imported when it has done what these words say."""
     code = (
         "import json, sys\n"
-        "from dmsg_trio.cli.dmsg import umbrella\n"
-        f"try: umbrella().main({words}, standalone_mode=False)\n"
-        "except Exception as error: assert hasattr(error, 'exit_code'), error\n"
+        "from dmsg_trio.cli.dmsg import main\n"
+        f"sys.argv = ['dmsg', *{words}]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
         "print(json.dumps(list(sys.modules)))"
     )
     return set(json.loads(output(sys.executable, "-c", code).splitlines()[-1]))
@@ -127,6 +130,14 @@ def test_the_help_of_a_group_waits_for_nothing_that_takes_long(group: tuple[str,
 @pytest.mark.parametrize("words", TABLE, ids=" ".join)
 def test_the_help_of_a_command_waits_for_nothing_that_takes_long(words: tuple[str, ...]) -> None:
     assert SLOW & imported(*words, "--help") == set()
+
+
+def test_a_command_waits_for_no_more_than_it_needs() -> None:
+    nobody = f"dmsg://{SecretKey.generate().pk}/"
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    modules = imported("curl", "-sS", "--connect-timeout", "0.5", "-c", nowhere, nobody)
+    assert {"trio", "httpx", "httpcore"} <= modules
+    assert {"pydantic", "rich", "h2", "hypercorn", "starlette"} & modules == set()
 
 
 @pytest.mark.parametrize("words", TABLE, ids=" ".join)
