@@ -45,12 +45,17 @@ class Outbox:
 
         Raises `trio.BrokenResourceError` when the connection broke.
         """
-        taken = 0 if self.size else self._carrier.send_now(chunks)
-        self.sent += taken
-        if rest := sum(map(len, chunks)) - taken:
+        rest = sum(map(len, chunks))
+        while rest and not self.size and (taken := self._carrier.send_now(chunks)):
+            # Linux often takes whole segments only, and the rest when it is asked again, with room
+            # for all of it. To keep that would be a copy, and a wait for what need not be waited for.
+            self.sent += taken
+            rest -= taken
+            chunks = _after(chunks, taken)
+        if rest:
             if self._kept is None:
                 self._kept = deque()
-            self._kept += copied(_after(chunks, taken), rest)
+            self._kept += copied(chunks, rest)
             self.size += rest
             self._wanted.unpark()
 
