@@ -17,6 +17,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import LifespanState
 from starlette.types import ASGIApp
 
+from dmsg_trio._net.nurseries import open_draining_nursery
+
 from .apps import App
 from .connection import REQUEST_TIME, Connection, HttpAddress, Service
 
@@ -62,9 +64,8 @@ async def serve_app(
         patient=patient,
         websockets=websockets,
     )
-    connections = _Connections(service)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(connections.hold)
+    async with open_draining_nursery() as nursery:
+        connections = _Connections(service)
         task_status.started()
         try:
             async with listener:
@@ -78,9 +79,9 @@ async def serve_app(
                     except OSError:
                         await trio.aclose_forcefully(stream)  # gone before we looked
                         continue
-                    connections.start(stream, address)
+                    nursery.start_soon(connections.run, connections.add(stream, address))
         finally:
-            await connections.drain()
+            await connections.drain(nursery)
 
 
 async def serve_tcp(
@@ -103,44 +104,34 @@ def tcp_address(stream: trio.SocketStream) -> HttpAddress:
 
 
 class _Connections:
-    """All connections of one listener, in a nursery that who cancels `serve_app` does not reach."""
+    """All connections of one listener."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._open: set[Connection] = set()
-        self._draining = trio.Event()
-        self._nursery: trio.Nursery
 
     @property
     def is_full(self) -> bool:
         return len(self._open) >= MAX_CONNECTIONS
 
-    async def hold(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Be the nursery; end when all is drained."""
-        async with trio.open_nursery() as self._nursery:
-            self._nursery.cancel_scope.shield = True
-            task_status.started()
-            await self._draining.wait()
-
-    def start(self, stream: trio.abc.Stream, address: HttpAddress) -> None:
+    def add(self, stream: trio.abc.Stream, address: HttpAddress) -> Connection:
         connection = Connection(self._service, stream, address)
         self._open.add(connection)
-        self._nursery.start_soon(self._run, connection)
+        return connection
 
-    async def _run(self, connection: Connection) -> None:
+    async def run(self, connection: Connection) -> None:
         try:
             await connection.run()
         finally:
             self._open.discard(connection)
 
-    async def drain(self) -> None:
-        """Let idle connections end now, and the others within `DRAIN_TIME`."""
-        self._nursery.cancel_scope.deadline = trio.current_time() + DRAIN_TIME
+    async def drain(self, nursery: trio.Nursery) -> None:
+        """Let idle connections end now, and the others, all in ``nursery``, within `DRAIN_TIME`."""
+        nursery.cancel_scope.deadline = trio.current_time() + DRAIN_TIME
         with trio.CancelScope(shield=True):
             await self._service.context.terminated.set()
         for connection in self._open:
-            self._nursery.start_soon(connection.drain)
-        self._draining.set()
+            nursery.start_soon(connection.drain)
 
 
 def _hypercorn_config() -> Config:

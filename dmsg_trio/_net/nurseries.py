@@ -45,3 +45,27 @@ async def open_background(task: Callable[[], Awaitable[None]]) -> AsyncIterator[
             yield
         finally:
             to_the_end.cancel()
+
+
+@asynccontextmanager
+async def open_draining_nursery() -> AsyncIterator[trio.Nursery]:
+    """Give a nursery whose tasks finish what they are at, though the block ends or is cancelled.
+
+    Its cancel scope is theirs alone: who gives it a deadline says how long they may take.
+    """
+    ended = trio.Event()
+
+    async def hold(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        async with trio.open_nursery() as held:
+            held.cancel_scope.shield = True
+            task_status.started(held)
+            await ended.wait()
+
+    async with open_service_nursery() as nursery:
+        # `start` waits for the end of what it starts when it is cancelled, and that end is below.
+        with trio.CancelScope(shield=True):
+            held = await nursery.start(hold)
+        try:
+            yield held
+        finally:
+            ended.set()

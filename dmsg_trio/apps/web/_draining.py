@@ -9,10 +9,9 @@ from typing import Final
 
 import trio
 
-from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.nurseries import open_draining_nursery
 
 DRAIN_TIME: Final = 5.0  # seconds that answers under way still get
-
 
 logger = logging.getLogger("dmsg_trio.web")
 
@@ -21,17 +20,12 @@ class Draining:
     """Knows which connections wait for a request, and ends those once it has begun."""
 
     def __init__(self) -> None:
-        self._begun = trio.Event()
+        self.has_begun = False  # whether no more requests are taken
         self._idle: set[trio.CancelScope] = set()
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether no more requests are taken."""
-        return self._begun.is_set()
 
     def begin(self) -> None:
         """Take no more requests."""
-        self._begun.set()
+        self.has_begun = True
         for scope in self._idle:
             scope.cancel()
 
@@ -50,8 +44,7 @@ class Draining:
     @asynccontextmanager
     async def open_nursery(self) -> AsyncIterator[trio.Nursery]:
         """Give a nursery for connections, in the block; they drain when it ends or is cancelled."""
-        async with open_service_nursery() as outer:
-            connections = await outer.start(self._hold)
+        async with open_draining_nursery() as connections:
             try:
                 yield connections
             finally:
@@ -59,10 +52,3 @@ class Draining:
                 if count := len(connections.child_tasks) - len(self._idle):
                     logger.warning("ending: %d under way may take %g s more", count, DRAIN_TIME)
                 connections.cancel_scope.deadline = trio.current_time() + DRAIN_TIME
-
-    async def _hold(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        """Be a nursery that cancelling its user does not reach; end when all is drained."""
-        async with trio.open_nursery() as connections:
-            connections.cancel_scope.shield = True
-            task_status.started(connections)
-            await self._begun.wait()
