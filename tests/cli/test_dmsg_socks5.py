@@ -19,6 +19,7 @@ from dmsg_trio.apps.socks5 import AllowList, ExitOptions
 from dmsg_trio.cli.dmsg_socks5 import _Server
 from tests.cli.running import NOBODY, PATIENCE, dmsg, line_of, network
 from tests.cli.socks_programs import Running, fetch, site, socks
+from tests.cli.web_programs import chromium
 from tests.waiting import answered
 
 LOOPBACK = ("--allow-target", "127.0.0.0/8")
@@ -70,27 +71,26 @@ async def test_large_pages_come_whole() -> None:
         assert done.out == body
 
 
-async def test_names_are_looked_up_by_the_server(tmp_path: Path) -> None:
-    """A name that the server alone knows: its /etc/hosts is another one."""
+@asynccontextmanager
+async def with_a_name_of_its_own(folder: Path) -> AsyncIterator[tuple[Running, str]]:
+    """A client of a server that alone knows a name, its /etc/hosts being another one; and a URL there."""
     if not can_unshare("--mount"):
         pytest.skip("namespaces are not allowed here")
-    hosts = tmp_path / "hosts"
+    hosts = folder / "hosts"
     hosts.write_text("127.0.0.1 only-there.example\n")
-    wrapper = (
-        *NAMESPACES,
-        "--mount",
-        "sh",
-        "-c",
-        f'mount --bind {hosts} /etc/hosts; exec "$@"',
-        "-",
-    )
+    mount = f'mount --bind {hosts} /etc/hosts; exec "$@"'
+    wrapper = (*NAMESPACES, "--mount", "sh", "-c", mount, "-")
     async with (
         site() as page,
         network() as up,
         socks("server", "--anyone", *LOOPBACK, discovery=up.ready.discovery, wrapper=wrapper) as s,
         socks("client", "-k", s.place["pk"], "-p", "0", discovery=up.ready.discovery) as client,
     ):
-        url = f"http://only-there.example:{page.port}/"
+        yield client, f"http://only-there.example:{page.port}/"
+
+
+async def test_names_are_looked_up_by_the_server(tmp_path: Path) -> None:
+    async with with_a_name_of_its_own(tmp_path) as (client, url):
         done = await fetch(client, url)
         assert (done.code, done.out) == (0, b"from the exit\n"), done.err
         place = client.place["proxy"].removeprefix("socks5h://")
@@ -99,6 +99,13 @@ async def test_names_are_looked_up_by_the_server(tmp_path: Path) -> None:
         )
         assert local.returncode
         assert b"resolve" in local.stderr
+
+
+async def test_a_browser_goes_out_there(tmp_path: Path) -> None:
+    async with with_a_name_of_its_own(tmp_path) as (client, url):
+        place = client.place["proxy"].removeprefix("socks5h://")
+        done = await chromium(tmp_path, f"--proxy-server=socks5://{place}", "--dump-dom", url)
+        assert "from the exit" in done.out.decode(), done.err
 
 
 async def test_a_server_that_dies_within_a_download_breaks_it_and_the_client_lives_on() -> None:
