@@ -25,6 +25,7 @@ import trio
 from dmsg_trio._errors import (
     ErrorCode,
     HandshakeError,
+    LocalProtocolError,
     RemoteProtocolError,
     describe_code,
 )
@@ -222,6 +223,17 @@ class Peers:
             delay = backoff.next_delay()
             logger.info("server %s not reached, next try in %.1f s: %s", pk, delay, error)
             return delay
+        try:
+            pause = await self._live(session)
+        except Exception:  # the border of a link: a bug in one ends no other
+            logger.exception("the link with server %s ended by a fault of ours", pk)
+            pause = 0.0
+        if trio.current_time() - session.began >= HEALTHY_AFTER:
+            backoff.reset()
+        return max(pause or 0.0, backoff.next_delay())
+
+    async def _live(self, session: Session) -> float | None:
+        """Run a session that we dialed, as a link if we are welcome; otherwise as `_announce` says."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)
             pause = await self._announce(session) if await shows_life(session) else 0.0
@@ -229,16 +241,14 @@ class Peers:
                 await self._hold(session)
             else:
                 session.connection.close("not a link")
-        if trio.current_time() - session.began >= HEALTHY_AFTER:
-            backoff.reset()
-        return max(pause or 0.0, backoff.next_delay())
+        return pause
 
     async def _hold(self, session: Session) -> None:
         """Serve a link that we dialed until it ends."""
         try:
             self.links.add(Link(session, dialed_here=True))
             await self._serve_link(session)
-        except TooManyLinksError as error:
+        except (TooManyLinksError, TooManyReplacementsError) as error:
             session.connection.close(str(error))
         finally:
             self.links.remove(session)
@@ -246,8 +256,8 @@ class Peers:
     async def _announce(self, session: Session) -> float | None:
         """Announce ourselves: None if we are welcome, otherwise the seconds to stay away for."""
         signed = SignedObject.sign(self._sk, PeerAnnounce(self._wall_clock(), self._sk.pk))
-        stream = session.connection.open_stream()
         try:
+            stream = session.connection.open_stream()
             with stream.reset_unless_done(), trio.fail_after(ANNOUNCE_TIMEOUT):
                 await session.send_object(stream, signed)
                 answer = await session.receive_object_untrusted(stream)
@@ -260,7 +270,7 @@ class Peers:
                 "server %s does not answer: it is of 2024 and relays alone", session.remote_pk
             )
             return LEGACY_PAUSE
-        except (RemoteProtocolError, trio.BrokenResourceError) as error:
+        except (LocalProtocolError, RemoteProtocolError, trio.BrokenResourceError) as error:
             logger.info("server %s took no announcement: %s", session.remote_pk, error)
             return 0.0
         if not response.accepted:

@@ -11,6 +11,11 @@ from trio.testing import MockClock
 
 from dmsg_trio import PublicKey, SecretKey
 from dmsg_trio._errors import ErrorCode
+from dmsg_trio._net.carriers import carrier_of
+from dmsg_trio._net.handshake import respond
+from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.session import Session
+from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio._wire.objects import PeerAnnounce, SignedObject
 from dmsg_trio.discovery import Entry, MemoryDiscovery
 from dmsg_trio.server import PeerOptions
@@ -21,12 +26,13 @@ from dmsg_trio.server._strangers import UNKNOWN_AGE, WELCOME_TIME
 from dmsg_trio.testing import Network
 from tests.entities.mallory import (
     MALLORY,
+    MALLORY_AT,
     announce,
     dialed,
     refused,
     register,
 )
-from tests.entities.parties import refusals_of
+from tests.entities.parties import connect, refusals_of
 
 LOOK_INTERVAL = PeerOptions().look_interval
 
@@ -109,6 +115,30 @@ async def test_a_server_has_one_link_however_often_it_dials(autojump_clock: Mock
         assert len(server.routes) <= 1, (
             "what is no link is the session of a client, of which one counts"
         )
+
+
+async def test_who_is_sent_away_before_it_announced_itself_lives_on(
+    autojump_clock: MockClock,
+) -> None:
+    """A server that drains may say so at any time, and one that means harm as its first word."""
+    dials = 0
+
+    async def send_away(stream: trio.abc.Stream) -> None:
+        nonlocal dials
+        dials += 1
+        session = Session(await respond(carrier_of(stream), MALLORY, PostQuantum.OFF))
+        session.connection.go_away()
+        await session.run()
+
+    async with Network() as network, network.client() as client, open_service_nursery() as nursery:
+        await register(network)
+        nursery.start_soon(trio.serve_listeners, send_away, [network.net.listen(MALLORY_AT)])
+        await trio.sleep(100)
+        assert dials > 2, "it is dialed again"
+        [server] = network.servers
+        assert not server.peers.links.all
+        async with network.client() as other:
+            await connect(client, other)
 
 
 async def test_a_stranger_costs_the_discovery_one_entry_and_never_the_list(
