@@ -112,7 +112,8 @@ async def test_a_stopped_job_is_hung_up_on() -> None:
 async def test_what_ignores_the_hang_up_is_killed_after_the_grace_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_child.Child.end, "__kwdefaults__", {"grace": 0.3})
+    end = _child.Child.end
+    monkeypatch.setattr(end, "__kwdefaults__", {**(end.__kwdefaults__ or {}), "grace": 0.3})
     ignores = "trap '' HUP; {} sleep 1000 >/dev/null 2>&1 & echo $!; exec sleep 1000"
     for opened in (
         open_process_on_terminal(shell(ignores.format("set -m;")), SIZE),
@@ -169,6 +170,13 @@ async def test_hanging_up_ends_what_reads_and_tells_the_exit() -> None:
 async def read_to_the_end(process: TerminalProcess | PipedProcess) -> None:
     while await process.read():
         pass
+
+
+async def test_who_writes_hears_of_the_end_before_its_pipe_breaks() -> None:
+    for _ in range(20):
+        async with open_process_on_pipes(shell("exec yes")) as process:
+            assert await process.read()
+            assert await process.hang_up() == Exit(signal="HUP")
 
 
 async def test_an_error_in_the_block_comes_out_as_it_is() -> None:

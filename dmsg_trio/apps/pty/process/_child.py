@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -86,14 +86,20 @@ class Child:
 
     # ---- the session ----
 
-    async def end(self, *, grace: float = GRACE) -> None:
-        """Hang up on the session, kill what is left of it after the grace time, and reap."""
+    async def end(
+        self, *, grace: float = GRACE, when_told: Callable[[], None] = lambda: None
+    ) -> None:
+        """Hang up on the session, kill what is left of it after the grace time, and reap.
+
+        ``when_told`` is called between the signals and the wait.
+        """
         with trio.CancelScope(shield=True):
             async with self._ending:
                 if self._is_reaped:
                     return
                 self._signal_all(signal.SIGHUP)
                 self._signal_all(signal.SIGCONT)  # the stopped hear it now
+                when_told()
                 if not await self._is_gone_within(grace):
                     await self._kill()
                 self._reap()

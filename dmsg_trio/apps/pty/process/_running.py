@@ -25,9 +25,10 @@ class RunningCommand(ABC):
         return self._child.pid
 
     async def hang_up(self) -> Exit:
-        """Close its files and end all of the session; it takes the grace time at most."""
+        """End all of the session, and close its files; it takes the grace time at most."""
+        # Who is told before the files are gone knows what it is: no write fails before.
+        await self._child.end(when_told=self._close)
         self._close()
-        await self._child.end()
         return await self._child.wait()
 
     async def wait(self) -> Exit:
