@@ -1,7 +1,8 @@
-"""What all tests share: the hypothesis profiles, and signals that work."""
+"""What all tests share: the hypothesis profiles, signals that work, and no tolerance for our faults."""
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,3 +25,14 @@ for number, usual in (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker waits for it in the end."""
     items.sort(key=lambda item: "stateful" not in item.path.parts)
+
+
+@pytest.fixture(autouse=True)
+def _no_fault_of_ours(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """What is contained at a border, so that users are not hit by it, is a failure here."""
+    yield
+    if "faulty" not in request.keywords:
+        said = [record.getMessage() for record in caplog.get_records("call")]
+        assert not [each for each in said if each.endswith("by a fault of ours")]

@@ -18,6 +18,7 @@ import trio
 from dmsg_trio._errors import DiscoveryError, ErrorCode, HandshakeError, UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.backoff import Backoff
+from dmsg_trio._net.borders import border
 from dmsg_trio._net.dialing import Connect, dial_session, shows_life
 from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session, echoes_ping_marker
@@ -359,10 +360,8 @@ class SessionKeeper:
         return delay
 
     async def _serve(self, session: Session, stream: MuxStream) -> None:
-        try:
+        with border(logger, "a stream through %s", session.remote_pk):
             await self._serve_stream(session, stream)
-        except Exception:  # the border of a stream: a bug in one ends no other
-            logger.exception("a stream through %s ended by a fault of ours", session.remote_pk)
 
 
 _NO_TROUBLE: Final = _Trouble()

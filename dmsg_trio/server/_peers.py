@@ -31,6 +31,7 @@ from dmsg_trio._errors import (
 )
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.backoff import Backoff
+from dmsg_trio._net.borders import border
 from dmsg_trio._net.dialing import Connect, dial_session, shows_life
 from dmsg_trio._net.session import Session
 from dmsg_trio._wire.hybrid import PostQuantum
@@ -223,11 +224,9 @@ class Peers:
             delay = backoff.next_delay()
             logger.info("server %s not reached, next try in %.1f s: %s", pk, delay, error)
             return delay
-        try:
+        pause: float | None = 0.0
+        with border(logger, "the link with server %s", pk):
             pause = await self._live(session)
-        except Exception:  # the border of a link: a bug in one ends no other
-            logger.exception("the link with server %s ended by a fault of ours", pk)
-            pause = 0.0
         if trio.current_time() - session.began >= HEALTHY_AFTER:
             backoff.reset()
         return max(pause or 0.0, backoff.next_delay())

@@ -16,6 +16,7 @@ import trio
 
 from dmsg_trio._errors import HandshakeError
 from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.borders import border
 from dmsg_trio._net.carriers import Carrier, carrier_of
 from dmsg_trio._net.dialing import Connect
 from dmsg_trio._net.handshake import respond
@@ -194,9 +195,8 @@ class Server:
     async def _serve_stream_of_bytes(self, stream: trio.abc.Stream) -> None:
         carrier = carrier_of(stream)
         try:
-            await self._serve_connection(carrier)
-        except Exception:  # the border of a connection: a bug in one ends no other
-            logger.exception("the connection from %s ended by a fault of ours", carrier.peer)
+            with border(logger, "the connection from %s", carrier.peer):
+                await self._serve_connection(carrier)
         finally:
             await carrier.aclose()
 
@@ -268,10 +268,8 @@ class Server:
             self.metrics.handshake_failed(Rejection.REPLACEMENTS)
 
     async def _serve_stream(self, session: Session, near: MuxStream) -> None:
-        try:
+        with border(logger, "a stream of %s", session.remote_pk):
             await self._relay.serve_stream(session, near)
-        except Exception:  # the border of a stream: a bug in one ends no other
-            logger.exception("a stream of %s ended by a fault of ours", session.remote_pk)
 
 
 async def _all_sent(connection: MuxConnection) -> None:

@@ -16,6 +16,7 @@ import trio
 
 from dmsg_trio._errors import DiscoveryError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.borders import border
 
 logger = logging.getLogger("dmsg_trio.server")
 
@@ -72,13 +73,18 @@ class Strangers:
 
     async def _ask(self, pk: PublicKey, slots: trio.Semaphore) -> None:
         try:
+            with border(logger, "the look-up of server %s", pk):
+                await self._learn(pk)
+        finally:
+            slots.release()
+            self._asked.pop(pk).set()
+
+    async def _learn(self, pk: PublicKey) -> None:
+        try:
             if not await self._look_up(pk):
                 self._note_unknown(pk)
         except DiscoveryError as error:
             logger.warning("server %s not looked up: %s", pk, error)
-        finally:
-            slots.release()
-            self._asked.pop(pk).set()
 
     def _note_unknown(self, pk: PublicKey) -> None:
         self._unknown[pk] = trio.current_time() + UNKNOWN_AGE

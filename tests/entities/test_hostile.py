@@ -266,6 +266,7 @@ async def test_what_is_no_session_is_refused_and_counted(
 # ---- faults of ours ----
 
 
+@pytest.mark.faulty
 async def test_a_bug_in_one_stream_is_logged_once_and_harms_nobody_else(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,6 +285,7 @@ async def test_a_bug_in_one_stream_is_logged_once_and_harms_nobody_else(
         await still_serves(a, b)
 
 
+@pytest.mark.faulty
 @pytest.mark.parametrize("whose", ["server", "client"])
 async def test_a_bug_in_one_session_is_logged_once_and_harms_nobody_else(
     autojump_clock: MockClock,

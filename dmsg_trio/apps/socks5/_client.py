@@ -23,6 +23,7 @@ from dmsg_trio._errors import (
     UnreachableError,
 )
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.borders import serve_each
 from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 from dmsg_trio._net.telling import Sometimes
 from dmsg_trio._wire.socks5 import (
@@ -76,7 +77,7 @@ async def serve_local_socks5(
     """Carry connections of local programs to the server of SOCKS5 at a key; run until cancelled."""
     proxy = _LocalProxy(client, Address(pk, dport))
     task_status.started()
-    await trio.serve_listeners(proxy.serve, list(listeners))
+    await serve_each(proxy.serve, listeners, logger)
 
 
 async def fault_of_server(client: Client, remote: Address) -> str:

@@ -14,6 +14,7 @@ import trio
 
 from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.borders import serve_each
 from dmsg_trio._net.telling import Sometimes
 from dmsg_trio._wire.socks5 import Choice, Reply, ReplyCode, encode
 from dmsg_trio.apps.access import Admission, admission
@@ -40,7 +41,7 @@ async def serve_socks5(
     server = _Server(admission(allow), options or ExitOptions())
     async with client.listen(port) as listener:
         task_status.started()
-        await trio.serve_listeners(server.serve, [listener])
+        await serve_each(server.serve, [listener], logger)
 
 
 class _Server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import h11
 import trio
 
 from dmsg_trio._address import Address
+from dmsg_trio._net.borders import serve_each
 from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio.client import Client
@@ -27,6 +29,8 @@ from ._names import HTTP_PORT, authority_untrusted, is_no_name
 from ._near import Near
 from ._targets import path_of, without_origin
 from ._ways import Kind, dial
+
+logger = logging.getLogger("dmsg_trio.web")
 
 MAX_CONNECTIONS: Final = 2048  # of programs at once, on one port; more are reset
 
@@ -54,8 +58,8 @@ async def serve_forwards(
         for each in forwards:
             port = _Port(client, each, notes, draining)
             nursery.start_soon(port.pool.run)
-            serve = partial(trio.serve_listeners, handler_nursery=connections)
-            nursery.start_soon(serve, port.serve, list(each.listeners))
+            serve = partial(serve_each, handler_nursery=connections)
+            nursery.start_soon(serve, port.serve, each.listeners, logger)
         task_status.started()
         await trio.sleep_forever()
 

@@ -7,6 +7,7 @@ so by the target's name alone (`Ways`); what stands in a Host header or in a pat
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ import h11
 import trio
 
 from dmsg_trio._errors import RemoteProtocolError
+from dmsg_trio._net.borders import serve_each
 from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.socks5 import (
@@ -43,6 +45,8 @@ from ._near import Near
 from ._pages import Pages
 from ._ways import Kind, Way, Ways
 
+logger = logging.getLogger("dmsg_trio.web")
+
 MAX_CONNECTIONS: Final = 2048  # of programs at once; more are reset
 FIRST_BYTE_TIME: Final = 120.0  # seconds; browsers connect before they know what for
 SOCKS_TIME: Final = 30.0  # seconds for the conversation before the connection
@@ -67,7 +71,7 @@ async def serve_proxy(
         nursery.start_soon(proxy.pool.run)
         nursery.start_soon(ways.names.aliases.watch)
         task_status.started()
-        await trio.serve_listeners(proxy.serve, list(listeners), handler_nursery=connections)
+        await serve_each(proxy.serve, listeners, logger, handler_nursery=connections)
 
 
 class _Proxy:

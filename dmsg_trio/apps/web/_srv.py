@@ -19,6 +19,7 @@ import h11
 import trio
 
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.borders import serve_each
 from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.tcp import reason_of
@@ -80,7 +81,7 @@ async def serve_exposed(
             listener = client.listen(each.port)
             nursery.start_soon(port.pool.run)
             nursery.start_soon(
-                partial(trio.serve_listeners, port.serve, [listener], handler_nursery=connections)
+                partial(serve_each, port.serve, [listener], logger, handler_nursery=connections)
             )
         task_status.started()
         await trio.sleep_forever()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -123,6 +124,24 @@ async def test_a_removed_key_loses_its_sessions_and_streams_at_once(
             assert [(key, line.reason) for key, _, line in host.notes.lines] == [
                 (A, "its key was removed")
             ]
+            await other.send_input(b"still here")
+            assert await anext(other) == Output(b"still here")
+
+
+@pytest.mark.faulty
+async def test_a_bug_in_one_session_ends_that_one(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_host(echo) as host:
+        async with open_resuming_shell(host.dial_as(B), KEPT) as other:
+            with monkeypatch.context() as patched:
+                patched.setattr(ShellSession, "_read", lambda *_: 1 / 0)
+                mine = await Peer.of(host, start())
+                while await mine.hear() is not None:
+                    pass
+            (fault,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
+            assert fault.getMessage().endswith("ended by a fault of ours")
+            assert [key for key, _, _ in host.notes.lines] == [A]
             await other.send_input(b"still here")
             assert await anext(other) == Output(b"still here")
 

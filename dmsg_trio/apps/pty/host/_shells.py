@@ -19,6 +19,7 @@ import trio
 
 from dmsg_trio._errors import DmsgError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.borders import border
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.shell import (
     MAX_PAYLOAD,
@@ -106,20 +107,22 @@ class Shells:
                 nursery.start_soon(self._run, session, source)
 
     async def _run(self, session: ShellSession, source: str) -> None:
-        asked = session.asked
         try:
-            async with open_service_nursery() as nursery:
-                nursery.start_soon(self._end_when_removed, session)
-                with self._audit.session(
-                    key=session.pk, source=source, command=asked.argv or ()
-                ) as audited:
-                    await session.run(self._launch, audited)
-                if session.failure is None:
-                    await session.linger()
+            with border(logger, "the session of %s", source):
+                await self._run_audited(session, source)
         finally:
             session.forget()
-            self._sessions.pop((session.pk, asked.session), None)
+            self._sessions.pop((session.pk, session.asked.session), None)
             self._fewer.unpark_all()
+
+    async def _run_audited(self, session: ShellSession, source: str) -> None:
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(self._end_when_removed, session)
+            command = session.asked.argv or ()
+            with self._audit.session(key=session.pk, source=source, command=command) as audited:
+                await session.run(self._launch, audited)
+            if session.failure is None:
+                await session.linger()
 
     async def drain(self, reason: str = "the host is shutting down") -> None:
         """Start no more, hang up on all, and wait until those who are attached know.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import trio
 
 from dmsg_trio._errors import DmsgError, RemoteProtocolError
+from dmsg_trio._net.borders import serve_each
 from dmsg_trio._net.carrying import carry_both_ways, reset_when_closed
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire import forward as wire
 from dmsg_trio._wire.forward import FORWARD_URI
 from dmsg_trio.apps.pty._forward_messages import ForwardError, receive_untrusted, say
 from dmsg_trio.apps.pty._routes import Route
+
+logger = logging.getLogger("dmsg_trio.pty")
 
 Report: TypeAlias = Callable[[str], None]
 
@@ -38,7 +42,7 @@ async def forward_here(
             except trio.BrokenResourceError as error:
                 report(f"a connection to {host}:{port} broke: {error}")
 
-    await trio.serve_listeners(serve, listeners)
+    await serve_each(serve, listeners, logger)
 
 
 async def forward_there(

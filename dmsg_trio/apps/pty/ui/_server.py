@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import trio
 
 from dmsg_trio._errors import RemoteProtocolError
+from dmsg_trio._net.borders import serve_each
 
 from ._access import Access
 from ._files import read_files
@@ -43,7 +44,7 @@ async def serve_ui(
     async with trio.open_nursery() as nursery:
         tabs = Tabs(nursery, access, open_shell, label)
         server = _Server(access, open_shell, label, tabs)
-        await nursery.start(trio.serve_listeners, server.serve, list(listeners))
+        await nursery.start(serve_each, server.serve, listeners, logger)
         task_status.started()
 
 

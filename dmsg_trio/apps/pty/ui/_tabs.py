@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from dmsg_trio._errors import RemoteProtocolError
+from dmsg_trio._net.borders import border
 from dmsg_trio._net.nurseries import open_service_nursery
 
 from ._access import Access
@@ -98,7 +99,8 @@ class Tabs:
     async def _keep(self, tab: _Tab) -> None:
         logger.info("a tab has a shell of %s", self._label)
         try:
-            await tab.shell.run(self._open_shell)
+            with border(logger, "the shell of a tab"):
+                await tab.shell.run(self._open_shell)
         finally:
             del self._tabs[tab.shell.name]
             logger.info("the shell of a tab is over: %s", tab.shell.status.text or "hung up")
