@@ -98,6 +98,8 @@ def _read(args: Sequence[str], options: Mapping[str, Option], depth: int) -> Ite
 def _letters(word: str, rest: Iterator[str], options: Mapping[str, Option]) -> Iterator[Said]:
     """Read ``-sSo file`` and ``-ofile``."""
     for at, letter in enumerate(word[1:], start=2):
+        if letter == "-":
+            raise ConfigError(f"{word}: there is no option '-' among letters")
         name = f"-{letter}"
         if _takes_value(name, options):
             yield Said(name, word[at:] or _value(name, rest))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dmsg_trio._errors import ConfigError
@@ -61,6 +61,12 @@ def test_a_value_that_is_missing_is_said() -> None:
         read("u", "-o")
 
 
+@pytest.mark.parametrize("word", ["-s-", "-:-", "-sS--fail"])
+def test_a_dash_among_letters_is_no_option(word: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{word}: there is no option '-'"):
+        read("u", word)
+
+
 def test_a_file_says_what_a_command_line_can(tmp_path: Path) -> None:
     file = tmp_path / "config"
     file.write_text(
@@ -85,6 +91,7 @@ def test_a_file_that_cannot_be_read_has_curls_code(tmp_path: Path) -> None:
     assert caught.value.code is ExitCode.READ_ERROR
 
 
+@example(["-:-"])
 @given(st.lists(st.text(alphabet="-sodcn=:u ", max_size=6)))
 def test_what_was_read_once_reads_the_same_again(words: list[str]) -> None:
     try:

@@ -376,6 +376,7 @@ async def test_services_that_are_not_there_are_named(tmp_path: Path) -> None:
                 await at.route.open(uri)
 
 
+@pytest.mark.faulty
 async def test_a_fault_of_ours_ends_one_connection_and_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
