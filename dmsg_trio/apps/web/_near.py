@@ -59,12 +59,14 @@ class Near:
         self._ahead = bytearray(data)
         self._out: list[bytes] = []
         self._http = h11.Connection(h11.SERVER)
+        self._is_head = False  # what is asked for, so the answer has no body
 
     # ---- in ----
 
     async def next_request(self) -> h11.Request | None:
         """Wait for the head of the next request; None if there is none. `WebError` if it is wrong."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._is_head = False
         head = await self._receive_head()
         if not head:
             return None
@@ -75,6 +77,7 @@ class Near:
             raise bad_request(said_of(error), HTTPStatus(error.error_status_hint)) from error
         if not isinstance(request, h11.Request):
             raise bad_request("there is no request")
+        self._is_head = request.method == b"HEAD"
         _check_untrusted(request)
         if not has_body(request):
             self._http.next_event()  # its end, which needs no more bytes
@@ -196,7 +199,7 @@ class Near:
             self.carried.to_near += len(data)
 
     async def answer(self, answer: Answer, *, to: h11.Request | None) -> None:
-        """Send a whole answer; ``to`` None is for what was no request."""
+        """Send a whole answer; ``to`` None is for what was no request, or a wrong one."""
         headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
         if to is None or self.awaits_body:
             headers.append(("Connection", "close"))
@@ -205,7 +208,7 @@ class Near:
                 status_code=answer.status, reason=answer.status.phrase.encode(), headers=headers
             )
         )
-        if to is None or to.method != b"HEAD":
+        if not self._is_head:
             self.queue(h11.Data(data=answer.body))
         self.queue(h11.EndOfMessage())
         await self.flush()

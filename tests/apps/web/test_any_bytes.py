@@ -157,6 +157,9 @@ async def test_whatever_a_site_answers_who_asked_gets_one_at_most(
 
 
 @given(asked=messages(asks))
+@example(
+    asked=b"HEAD / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\nHost: x\r\n\r\n"
+)
 async def test_whatever_a_client_asks_the_other_side_gets_requests_that_we_wrote(
     asked: bytes, autojump_clock: MockClock
 ) -> None:
