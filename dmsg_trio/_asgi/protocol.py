@@ -15,11 +15,12 @@ from http import HTTPStatus
 from typing import Final, cast
 
 import h11
+import trio
 import wsproto.connection
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Body, Data, Request, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
@@ -165,18 +166,36 @@ class HttpStream(HTTPStream):
 
 
 class WebSocket(WSStream):
-    """A WebSocket that agrees to no compression, and knows the code that its client closed with."""
+    """A WebSocket that agrees to no compression, and knows the code that its client closed with.
+
+    What a client says before it is one waits for the app's word: hypercorn would answer at once, and
+    so perhaps twice.
+    """
 
     _close_code: int | None = None
+    _decided: trio.Event
 
     async def handle(self, event: StreamEvent) -> None:
         """Take in what the client sent."""
         if isinstance(event, Request):
+            self._decided = trio.Event()
             headers = [each for each in event.headers if each[0] != b"sec-websocket-extensions"]
             event = dataclasses.replace(event, headers=headers)
+        elif isinstance(event, Body | Data) and not self.closed and not self.handshake.accepted:
+            await self._decided.wait()
+            if not self.handshake.accepted:
+                return
         elif isinstance(event, StreamClosed) and self.app_put is not None:
             self.app_put = _with_code(self.app_put, self._close_code)
         await super().handle(event)
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """Take what the app says."""
+        try:
+            await super().app_send(message)
+        finally:
+            if message is None or message["type"] != "websocket.http.response.start":
+                self._decided.set()
 
     async def go_away(self) -> None:
         """Tell the client that the server ends; it closes then, and the app hears of that."""
@@ -232,6 +251,7 @@ def _asks_for_websocket(request: h11.Request) -> bool:
     tokens = {token.strip() for token in values.get(b"connection", b"").split(b",")}
     return (
         request.method == b"GET"
+        and request.http_version == b"1.1"
         and b"upgrade" in tokens
         and values.get(b"upgrade", b"").strip() == b"websocket"
     )

@@ -3,8 +3,8 @@
 import errno
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ import trio.lowlevel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from trio.testing import MockClock, memory_stream_pair
 
 from dmsg_trio._asgi import serve_app
@@ -403,6 +404,74 @@ async def test_a_listener_that_broke_is_the_callers_to_know() -> None:
     listener = Short(OSError(errno.EIO, "broken"))
     with pytest.raises(OSError, match="broken"):
         await serve_app(App().asgi(), listener, client_address=lambda _: ("02ab", 1))
+
+
+# ---- what comes before a WebSocket is one ----
+
+UPGRADE = (
+    b"GET /ws HTTP/%s\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+HELLO = b"\x81\x85\0\0\0\0hello"  # a frame with a mask of zeros
+
+
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    with suppress(WebSocketDisconnect):
+        await websocket.send_text(await websocket.receive_text())
+
+
+async def refuse(websocket: WebSocket) -> None:
+    await websocket.close()
+
+
+async def refuse_at_length(websocket: WebSocket) -> None:
+    await websocket.send_denial_response(PlainTextResponse("no", 418))
+
+
+@asynccontextmanager
+async def dialed(app: Callable[[WebSocket], Awaitable[None]]) -> AsyncIterator[Stream]:
+    listener = Listener()
+    routes = Starlette(routes=[WebSocketRoute("/ws", app)])
+    async with trio.open_nursery() as nursery:
+        serve = partial(serve_app, client_address=lambda _: ("02ab", 1), websockets=True)
+        await nursery.start(serve, routes, listener)
+        yield listener.dial()
+        nursery.cancel_scope.cancel()
+
+
+async def test_words_that_come_too_early_wait_for_the_app(autojump_clock: MockClock) -> None:
+    async with dialed(echo) as near:
+        await near.send_all(UPGRADE % b"1.1" + HELLO)
+        received = await receive_until(near, b"hello")
+    assert received.startswith(b"HTTP/1.1 101 ")
+
+
+@pytest.mark.parametrize(("app", "code"), [(refuse, b"403"), (refuse_at_length, b"418")])
+@pytest.mark.parametrize("early", [HELLO, b"PUT / HTTP\r\n folded\r\n\r\n"])
+async def test_who_is_refused_is_answered_once_whatever_it_has_said(
+    app: Callable[[WebSocket], Awaitable[None]],
+    code: bytes,
+    early: bytes,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with dialed(app) as near:
+        await near.send_all(UPGRADE % b"1.1" + early)
+        await near.send_eof()
+        received = b""
+        with suppress(trio.BrokenResourceError):
+            while data := await near.receive_some():
+                received += data
+    assert received.startswith(b"HTTP/1.1 %s " % code)
+    assert received.count(b"HTTP/1.1") == 1
+    assert not caplog.records
+
+
+async def test_no_other_version_has_websockets(autojump_clock: MockClock) -> None:
+    async with dialed(echo) as near:
+        await near.send_all(UPGRADE % b"1.9" + b"garbage")
+        assert (await receive_until(near, b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
 
 
 # ---- the end ----
