@@ -17,7 +17,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import LifespanState
 from starlette.types import ASGIApp
 
-from dmsg_trio._net.borders import border
+from dmsg_trio._net.borders import Border
 from dmsg_trio._net.nurseries import open_draining_nursery
 
 from .apps import App
@@ -122,7 +122,7 @@ class _Connections:
 
     async def run(self, connection: Connection) -> None:
         try:
-            with border(logger, "a connection"):
+            with Border(logger, "a connection"):
                 await connection.run()
         finally:
             self._open.discard(connection)

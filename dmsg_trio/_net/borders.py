@@ -6,8 +6,8 @@ Each kind of task that is there for one connection, session or stream has one bo
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import TypeVar
 
 import trio
@@ -15,13 +15,31 @@ import trio
 StreamT = TypeVar("StreamT", bound=trio.abc.AsyncResource)
 
 
-@contextmanager
-def border(logger: logging.Logger, what: str, *names: object) -> Iterator[None]:
-    """Log what is a bug in the block, which is all that ``what % names`` does; go on behind it."""
-    try:
-        yield
-    except Exception:
-        logger.exception("%s ended by a fault of ours", what % names)
+class Border:
+    """Logs what is a bug in the block, which is all that ``what % names`` does, and goes on behind it."""
+
+    __slots__ = ("_logger", "_names", "_what")
+
+    def __init__(self, logger: logging.Logger, what: str, *names: object) -> None:
+        self._logger = logger
+        self._what = what
+        self._names = names
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """Contain what is an error, and nothing that ends the program or cancels."""
+        if not isinstance(exc_value, Exception):
+            return False
+        what = self._what % self._names
+        self._logger.error("%s ended by a fault of ours", what, exc_info=exc_value)
+        return True
 
 
 async def serve_each(
@@ -35,7 +53,7 @@ async def serve_each(
     """Do as `trio.serve_listeners`, with a border around each connection."""
 
     async def handle(stream: StreamT) -> None:
-        with border(logger, "a connection"):
+        with Border(logger, "a connection"):
             await serve(stream)
 
     await trio.serve_listeners(

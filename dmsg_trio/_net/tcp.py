@@ -6,6 +6,8 @@ import ipaddress
 import os
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -35,7 +37,7 @@ async def connect_tcp(address: str) -> Carrier:
     except ValueError as error:
         raise HandshakeError(f"the server's address: {error}") from error
     try:
-        stream = await trio.open_tcp_stream(host or "127.0.0.1", port)
+        stream = await open_stream_to(host or "127.0.0.1", port)
     except OSError as error:
         raise OSError(f"no connection to {address}: {reason_of(error)}") from error
     return SocketCarrier.from_trio(stream)
@@ -44,7 +46,29 @@ async def connect_tcp(address: str) -> Carrier:
 async def listen_tcp(address: str, *, backlog: int = 1024) -> list[trio.SocketListener]:
     """Listen on ``host:port``, on all addresses that the host has; raises `OSError`."""
     host, port = parse_host_port(address)
-    return await trio.open_tcp_listeners(port, host=host or None, backlog=backlog)
+    return await open_listeners_at(host or None, port, backlog=backlog)
+
+
+async def open_stream_to(host: str, port: int) -> trio.SocketStream:
+    """Do as `trio.open_tcp_stream`; for what cannot be a name, too, it is an `OSError`."""
+    with _checked_name(host):
+        return await trio.open_tcp_stream(host, port)
+
+
+async def open_listeners_at(
+    host: str | None, port: int, *, backlog: int | None = None
+) -> list[trio.SocketListener]:
+    """Do as `trio.open_tcp_listeners`; for what cannot be a name, too, it is an `OSError`."""
+    with _checked_name(host):
+        return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+
+
+@contextmanager
+def _checked_name(host: str | None) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # a label that is empty or too long, a character that is none
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name of a host") from error
 
 
 def ip_of(peer: str) -> bytes:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from dmsg_trio._asgi import serve_app
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio._net.tcp import reason_of
+from dmsg_trio._net.tcp import open_listeners_at, reason_of
 from dmsg_trio.client import open_client
 from dmsg_trio.discovery import Entry
 from dmsg_trio.discovery.serving import (
@@ -118,7 +118,7 @@ def _limits(rate: float) -> Limits | None:
 
 async def _listen(host: str | None, port: int) -> list[trio.SocketListener]:
     try:
-        return await trio.open_tcp_listeners(port, host=host)
+        return await open_listeners_at(host, port)
     except OSError as error:
         place = shown_place(host or "", port)
         raise ConfigError(f"cannot listen on {place}: {reason_of(error)}") from error

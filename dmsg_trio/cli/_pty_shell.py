@@ -11,7 +11,7 @@ import trio
 
 from dmsg_trio._errors import DmsgError
 from dmsg_trio._net.nurseries import open_service_nursery
-from dmsg_trio._net.tcp import reason_of
+from dmsg_trio._net.tcp import open_listeners_at, open_stream_to, reason_of
 from dmsg_trio.apps.pty._routes import Route
 from dmsg_trio.apps.pty.remote._choosing import open_remote_shell
 from dmsg_trio.apps.pty.remote._forwarding import forward_here, forward_there
@@ -97,14 +97,14 @@ async def _forward(
 ) -> None:
     for spec in here:
         try:
-            listeners = await trio.open_tcp_listeners(spec.bind_port, host=spec.bind)
+            listeners = await open_listeners_at(spec.bind, spec.bind_port)
         except OSError as error:
             raise DmsgError(f"-L {spec}: cannot listen there: {reason_of(error)}") from error
         port = listeners[0].socket.getsockname()[1]
         _say(f"{spec.bind}:{port} here leads to {spec.host}:{spec.port} there")
         nursery.start_soon(forward_here, route, listeners, spec.host, spec.port, _say)
     for spec in there:
-        connect = partial(trio.open_tcp_stream, spec.host, spec.port)
+        connect = partial(open_stream_to, spec.host, spec.port)
         start = partial(forward_there, route, spec.bind, spec.bind_port, connect, _say)
         port = await nursery.start(start)
         _say(f"{spec.bind}:{port} there leads to {spec.host}:{spec.port} here")

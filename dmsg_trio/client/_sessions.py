@@ -18,7 +18,7 @@ import trio
 from dmsg_trio._errors import DiscoveryError, ErrorCode, HandshakeError, UnreachableError
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.backoff import Backoff
-from dmsg_trio._net.borders import border
+from dmsg_trio._net.borders import Border
 from dmsg_trio._net.dialing import Connect, dial_session, shows_life
 from dmsg_trio._net.mux_stream import MuxStream
 from dmsg_trio._net.session import Session, echoes_ping_marker
@@ -245,16 +245,17 @@ class SessionKeeper:
 
     async def _hold(self, dial: _Dial) -> None:
         """Dial, and own the session until it ends."""
+        session: Session | None = None
         try:
-            session = await self._connect(dial.server)
-        except (OSError, HandshakeError) as error:
-            self._failed(dial, str(error))
-            return
-        try:
+            try:
+                session = await self._connect(dial.server)
+            except (OSError, HandshakeError) as error:
+                self._failed(dial, str(error))
+                return
             await self._hold_open(dial, session)
         except Exception:  # the border of a session: a bug in one ends no other
-            logger.exception("the session with %s ended by a fault of ours", session.remote_pk)
-            if self.open.get(session.remote_pk) is session:
+            logger.exception("the session with %s ended by a fault of ours", dial.server.pk)
+            if session is not None and self.open.get(session.remote_pk) is session:
                 self._ended(session)
             elif not dial.done.is_set():
                 self._failed(dial, "a fault of ours")
@@ -360,7 +361,7 @@ class SessionKeeper:
         return delay
 
     async def _serve(self, session: Session, stream: MuxStream) -> None:
-        with border(logger, "a stream through %s", session.remote_pk):
+        with Border(logger, "a stream through %s", session.remote_pk):
             await self._serve_stream(session, stream)
 
 

@@ -31,7 +31,7 @@ from dmsg_trio._errors import (
 )
 from dmsg_trio._keys import PublicKey, SecretKey
 from dmsg_trio._net.backoff import Backoff
-from dmsg_trio._net.borders import border
+from dmsg_trio._net.borders import Border
 from dmsg_trio._net.dialing import Connect, dial_session, shows_life
 from dmsg_trio._net.session import Session
 from dmsg_trio._wire.hybrid import PostQuantum
@@ -216,6 +216,11 @@ class Peers:
 
     async def _dial(self, pk: PublicKey, address: str, backoff: Backoff) -> float:
         """Have a link from its dial to its end; say in how many seconds to dial again."""
+        with Border(logger, "the link with server %s", pk):
+            return await self._dial_and_live(pk, address, backoff)
+        return backoff.next_delay()
+
+    async def _dial_and_live(self, pk: PublicKey, address: str, backoff: Backoff) -> float:
         try:
             session = await dial_session(
                 self._sk, pk, address, connect=self._connect, post_quantum=self._post_quantum
@@ -224,9 +229,7 @@ class Peers:
             delay = backoff.next_delay()
             logger.info("server %s not reached, next try in %.1f s: %s", pk, delay, error)
             return delay
-        pause: float | None = 0.0
-        with border(logger, "the link with server %s", pk):
-            pause = await self._live(session)
+        pause = await self._live(session)
         if trio.current_time() - session.began >= HEALTHY_AFTER:
             backoff.reset()
         return max(pause or 0.0, backoff.next_delay())

@@ -16,7 +16,7 @@ import trio
 
 from dmsg_trio._errors import HandshakeError
 from dmsg_trio._keys import PublicKey, SecretKey
-from dmsg_trio._net.borders import border
+from dmsg_trio._net.borders import Border
 from dmsg_trio._net.carriers import Carrier, carrier_of
 from dmsg_trio._net.dialing import Connect
 from dmsg_trio._net.handshake import respond
@@ -195,7 +195,7 @@ class Server:
     async def _serve_stream_of_bytes(self, stream: trio.abc.Stream) -> None:
         carrier = carrier_of(stream)
         try:
-            with border(logger, "the connection from %s", carrier.peer):
+            with Border(logger, "the connection from %s", carrier.peer):
                 await self._serve_connection(carrier)
         finally:
             await carrier.aclose()
@@ -268,7 +268,7 @@ class Server:
             self.metrics.handshake_failed(Rejection.REPLACEMENTS)
 
     async def _serve_stream(self, session: Session, near: MuxStream) -> None:
-        with border(logger, "a stream of %s", session.remote_pk):
+        with Border(logger, "a stream of %s", session.remote_pk):
             await self._relay.serve_stream(session, near)
 
 

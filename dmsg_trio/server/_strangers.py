@@ -16,7 +16,7 @@ import trio
 
 from dmsg_trio._errors import DiscoveryError
 from dmsg_trio._keys import PublicKey
-from dmsg_trio._net.borders import border
+from dmsg_trio._net.borders import Border
 
 logger = logging.getLogger("dmsg_trio.server")
 
@@ -73,7 +73,7 @@ class Strangers:
 
     async def _ask(self, pk: PublicKey, slots: trio.Semaphore) -> None:
         try:
-            with border(logger, "the look-up of server %s", pk):
+            with Border(logger, "the look-up of server %s", pk):
                 await self._learn(pk)
         finally:
             slots.release()

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from dmsg_trio._net.borders import border, serve_each
+from dmsg_trio._net.borders import Border, serve_each
 
 logger = logging.getLogger("dmsg_trio.test")
 
@@ -31,8 +31,8 @@ class Listener(trio.abc.Listener[Stream]):
 
 @pytest.mark.faulty
 async def test_what_is_a_bug_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
-    with border(logger, "the stream of %s", "02ab"):
-        assert 1 / len("") > 0
+    with Border(logger, "the stream of %s", "02ab"):
+        raise ZeroDivisionError
     (record,) = caplog.records
     assert record.getMessage() == "the stream of 02ab ended by a fault of ours"
     assert record.exc_info
@@ -41,11 +41,11 @@ async def test_what_is_a_bug_is_logged_with_its_name(caplog: pytest.LogCaptureFi
 
 async def test_what_ends_a_program_is_no_bug() -> None:
     with pytest.raises(KeyboardInterrupt):
-        with border(logger, "it"):
+        with Border(logger, "it"):
             raise KeyboardInterrupt
     with trio.CancelScope() as scope:
         scope.cancel()
-        with border(logger, "it"):
+        with Border(logger, "it"):
             await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from dmsg_trio._errors import ConfigError
-from dmsg_trio._net.tcp import parse_host_port
+from dmsg_trio._net.tcp import open_stream_to, parse_host_port
 
 
 def check_socket(path: Path) -> None:
@@ -46,7 +46,7 @@ class LocalSocket:
         """Connect; raises `OSError`."""
         if self.network == "unix":
             return await trio.open_unix_socket(self.address)
-        return await trio.open_tcp_stream(*parse_host_port(self.address))
+        return await open_stream_to(*parse_host_port(self.address))
 
     def __str__(self) -> str:
         return self.address

@@ -17,7 +17,7 @@ import h11
 import trio
 
 from dmsg_trio._errors import ConfigError, RemoteProtocolError
-from dmsg_trio._net.tcp import reason_of
+from dmsg_trio._net.tcp import open_stream_to, reason_of
 from dmsg_trio._wire.socks5 import (
     Choice,
     Command,
@@ -86,8 +86,8 @@ class Upstream:
     async def open(self) -> trio.SocketStream:
         """Connect to the proxy itself."""
         try:
-            return await trio.open_tcp_stream(self.host, self.port)
-        except (OSError, ValueError) as error:
+            return await open_stream_to(self.host, self.port)
+        except OSError as error:
             raise self._error("The other proxy cannot be reached", reason_of(error)) from error
 
     async def connect(self, host: str, port: int) -> trio.SocketStream:

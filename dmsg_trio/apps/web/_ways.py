@@ -17,7 +17,7 @@ import trio
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import DmsgError
-from dmsg_trio._net.tcp import cause_of, reason_of
+from dmsg_trio._net.tcp import cause_of, open_stream_to, reason_of
 from dmsg_trio._wire.socks5 import ReplyCode
 from dmsg_trio.client import Client
 
@@ -108,7 +108,7 @@ class Ways:
 
     async def _open_directly(self, way: Way) -> FarStream:
         try:
-            stream = await trio.open_tcp_stream(way.host, way.port)
+            stream = await open_stream_to(way.host, way.port)
         except socket.gaierror as error:
             raise WebError(
                 HTTPStatus.BAD_GATEWAY,
@@ -116,7 +116,7 @@ class Ways:
                 f"{way.host}: {error.strerror}",
                 reply=ReplyCode.HOST_UNREACHABLE,
             ) from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
             refused = isinstance(cause_of(error), ConnectionRefusedError)
             raise WebError(
                 HTTPStatus.BAD_GATEWAY,

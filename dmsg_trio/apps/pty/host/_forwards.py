@@ -19,6 +19,7 @@ from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._keys import PublicKey
 from dmsg_trio._net.carrying import Carried, carry_both_ways
 from dmsg_trio._net.nurseries import open_service_nursery
+from dmsg_trio._net.tcp import open_listeners_at, open_stream_to
 from dmsg_trio._wire import forward as wire
 from dmsg_trio.apps.pty._forward_messages import ForwardError, receive_untrusted, say
 
@@ -105,7 +106,7 @@ class Forwards:
         if self._open_ports_only and 0 < port < FIRST_OPEN_PORT:
             raise ForwardError(f"port {port} is for root alone")
         try:
-            listeners = await trio.open_tcp_listeners(port, host=host)
+            listeners = await open_listeners_at(host, port)
         except OSError as error:
             raise ForwardError(f"cannot listen on {host}:{port}: {error}") from error
         arrivals, news = trio.open_memory_channel[wire.Arrived](
@@ -171,7 +172,7 @@ def _in_words(request: wire.Request) -> str:
 async def _connect(host: str, port: int) -> trio.SocketStream:
     try:
         with trio.fail_after(CONNECT_TIME):
-            return await trio.open_tcp_stream(host, port)
+            return await open_stream_to(host, port)
     except OSError as error:
         raise ForwardError(f"cannot connect to {host}:{port}: {error}") from error
     except trio.TooSlowError:

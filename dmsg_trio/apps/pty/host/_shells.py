@@ -19,7 +19,7 @@ import trio
 
 from dmsg_trio._errors import DmsgError
 from dmsg_trio._keys import PublicKey
-from dmsg_trio._net.borders import border
+from dmsg_trio._net.borders import Border
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._wire.shell import (
     MAX_PAYLOAD,
@@ -108,7 +108,7 @@ class Shells:
 
     async def _run(self, session: ShellSession, source: str) -> None:
         try:
-            with border(logger, "the session of %s", source):
+            with Border(logger, "the session of %s", source):
                 await self._run_audited(session, source)
         finally:
             session.forget()

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from dmsg_trio._errors import RemoteProtocolError
-from dmsg_trio._net.borders import border
+from dmsg_trio._net.borders import Border
 from dmsg_trio._net.nurseries import open_service_nursery
 
 from ._access import Access
@@ -99,7 +99,7 @@ class Tabs:
     async def _keep(self, tab: _Tab) -> None:
         logger.info("a tab has a shell of %s", self._label)
         try:
-            with border(logger, "the shell of a tab"):
+            with Border(logger, "the shell of a tab"):
                 await tab.shell.run(self._open_shell)
         finally:
             del self._tabs[tab.shell.name]
