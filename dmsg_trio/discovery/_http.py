@@ -51,8 +51,8 @@ class HttpDiscovery:
 
     def __init__(self, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._base_url = base_url.rstrip("/")
-        if transport is None and not self._base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"a discovery's URL begins with http:// or https://: {base_url!r}")
+        if transport is None:
+            _check_url(self._base_url)
         self._http = httpx.AsyncClient(
             transport=transport,
             verify=trusted_by(self._base_url),
@@ -225,6 +225,19 @@ class HttpDiscovery:
             raise _NoServersError(f"{url}: {text}")
         retry_after = response.headers.get("Retry-After", "")
         raise refused(url, response.status_code, text, retry_after=retry_after)
+
+
+def _check_url(text: str) -> None:
+    """Raise `ConfigError` if nothing can be at this URL."""
+    if not text.startswith(("http://", "https://")):
+        raise ConfigError(f"a discovery's URL begins with http:// or https://: {text!r}")
+    try:
+        host = httpx.URL(text).host
+        host.encode("idna")  # as for a look-up of it
+    except (httpx.InvalidURL, UnicodeError):
+        host = ""
+    if not host:
+        raise ConfigError(f"a discovery's URL names a host, and a port if need be: {text!r}")
 
 
 class _NoServersError(DiscoveryError):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -343,6 +344,12 @@ async def test_a_connection_that_fails_is_told_with_its_reason(ask: Ask) -> None
 def test_a_url_that_is_not_http_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(ConfigError, match="http:// or https://"):
         HttpDiscovery(url)
+
+
+@pytest.mark.parametrize("place", ["a..b", ".:80", "x" * 70, "[::1", ":80", "a:b"])
+def test_a_url_where_nothing_can_be_is_a_wrong_setting(place: str) -> None:
+    with pytest.raises(ConfigError, match=f"names a host.*{re.escape(place)}"):
+        HttpDiscovery(f"http://{place}")
 
 
 async def test_a_discovery_says_where_it_is() -> None:

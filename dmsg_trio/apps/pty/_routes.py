@@ -14,6 +14,7 @@ import trio
 
 from dmsg_trio._address import Address
 from dmsg_trio._errors import DmsgError
+from dmsg_trio._net.tcp import reason_of
 from dmsg_trio._wire.forward import FORWARD_URI
 from dmsg_trio._wire.pty import END_MARKED, PROXY_URI, PTY_URI
 from dmsg_trio.client import Client
@@ -81,7 +82,9 @@ class LocalRoute:
         try:
             stream = await self._socket.connect()
         except OSError as error:
-            raise NoLocalHostError(f"no host answers at {self._socket}: {error}") from error
+            raise NoLocalHostError(
+                f"no host answers at {self._socket}: {reason_of(error)}"
+            ) from error
         async with _closed_unless_granted(stream):
             is_marked = await request(stream, uri)
         return MarkedStream(stream) if is_marked else stream
