@@ -108,7 +108,7 @@ def login(options: RememberingOptions, url: httpx.URL) -> str:
         if options.netrc_file is None:
             return ""
         raise ConfigError(f"--netrc-file: {path} is not there") from None
-    except (OSError, netrc.NetrcParseError) as error:
+    except (OSError, UnicodeDecodeError, netrc.NetrcParseError) as error:
         raise ConfigError(f"reading {path}: {error}") from None
     key = url.host.removesuffix(".dmsg")
     found = hosts.get(key) or hosts.get(f"{key}.dmsg")

@@ -74,7 +74,7 @@ def _settings(path: Path, *, must_be_one: bool) -> dict[str, str]:
         settings = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         settings = None
     if isinstance(settings, dict):
         named = {name: settings.get(name) for name in ("clinet", "cliaddr")}

@@ -125,7 +125,7 @@ class _File:
 
         try:
             content = tomllib.loads(data.decode())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path}: {error}") from None
         return cls(path, content, mode)
 

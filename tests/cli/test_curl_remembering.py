@@ -91,3 +91,6 @@ def test_a_password_stands_in_a_file(tmp_path: Path) -> None:
     assert login(RememberingOptions(), URL) == ""
     with pytest.raises(ConfigError, match="is not there"):
         login(RememberingOptions(netrc_file=tmp_path / "none"), URL)
+    (tmp_path / "binary").write_bytes(b"machine \xff login me password secret\n")
+    with pytest.raises(ConfigError, match=r"reading .*binary: .* can't decode byte 0xff"):
+        login(RememberingOptions(netrc_file=tmp_path / "binary"), URL)

@@ -119,6 +119,7 @@ def test_a_value_of_the_table_counts_more_than_the_common_one(command: Command, 
         ("[ping]\nname = [[]]", "ping.name: one value is wanted"),
         ("ping = 1", "unknown setting 'ping'; what is for one command is in its table"),
         ("[ping", "Expected ']'"),
+        ("a = " + "[" * 5000, "recursion"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(
