@@ -32,7 +32,7 @@ def everything(
     folder: Annotated[Path | None, typer.Option(exists=True, file_okay=False)] = None,
     paths: Annotated[list[Path], typer.Option()] = [],  # noqa: B006 - as Typer has it
     count: Annotated[int, typer.Option(min=1, max=9)] = 3,
-    counts: Annotated[list[int], typer.Option(min=1)] = [],  # noqa: B006
+    counts: Annotated[list[int], typer.Option(min=1)] = [],  # noqa: B006 - as Typer has it
     clamped: Annotated[int, typer.Option(min=1, max=9, clamp=True)] = 3,
     seconds: float = 30,
     pair: tuple[int, str] = (1, "one"),

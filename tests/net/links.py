@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
@@ -24,6 +24,7 @@ from dmsg_trio._net.stream import DmsgStream
 from dmsg_trio._net.windows import SESSION_BUDGET
 from dmsg_trio._wire.hybrid import PostQuantum
 from dmsg_trio._wire.objects import StreamRequest
+from dmsg_trio._wire.yamux import Buffer
 from dmsg_trio.testing import memory_connection
 
 CarrierPair: TypeAlias = tuple[Carrier, Carrier]
@@ -34,6 +35,29 @@ SERVER: Final = SecretKey.generate()
 
 
 # ---- carriers ----
+
+
+class DeadEnd(Carrier):
+    """Takes whatever is sent, and brings nothing."""
+
+    async def receive(self) -> memoryview:
+        return memoryview(b"")
+
+    def send_now(self, chunks: Sequence[Buffer]) -> int:
+        return sum(map(len, chunks))
+
+    async def send_some(self, chunks: Sequence[Buffer]) -> int:
+        return self.send_now(chunks)
+
+    async def send_eof(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    @property
+    def peer(self) -> str:
+        return "nowhere:0"
 
 
 async def memory_carriers(*, latency: float = 0, rate: float = math.inf) -> CarrierPair:

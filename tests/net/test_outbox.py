@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmsg_trio._net.carriers import Carrier
 from dmsg_trio._net.outbox import Outbox
 from dmsg_trio._wire.yamux import Buffer
+from tests.net.links import DeadEnd
 
 
-class Kernel(Carrier):
+class Kernel(DeadEnd):
     """Has room for so many bytes, and takes some of them at a time."""
 
     def __init__(self, room: int, at_a_time: int) -> None:
@@ -29,19 +29,6 @@ class Kernel(Carrier):
     async def send_some(self, chunks: Sequence[Buffer]) -> int:
         self.room = max(self.room, 1000)
         return self.send_now(chunks)
-
-    async def receive(self) -> memoryview:
-        return memoryview(b"")
-
-    async def send_eof(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
-
-    @property
-    def peer(self) -> str:
-        return "the kernel"
 
 
 def test_a_kernel_that_takes_a_part_is_asked_for_the_rest() -> None:
