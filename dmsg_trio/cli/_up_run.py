@@ -20,6 +20,7 @@ from starlette.routing import Route
 from dmsg_trio._asgi import serve_app, serve_tcp
 from dmsg_trio._errors import ConfigError
 from dmsg_trio._keys import PublicKey, SecretKey
+from dmsg_trio._net.borders import serve_each
 from dmsg_trio._net.tcp import listen_tcp
 from dmsg_trio.client import Client, DmsgListener, DmsgStream, open_client
 from dmsg_trio.discovery import HttpDiscovery
@@ -188,7 +189,7 @@ async def _serve_client(discovery_url: str, *, task_status: trio.TaskStatus[Publ
 
 
 async def _serve_echo(listener: DmsgListener) -> None:
-    await trio.serve_listeners(_echo, [listener])
+    await serve_each(_echo, [listener], logger)
 
 
 async def _echo(stream: DmsgStream) -> None:

@@ -246,19 +246,18 @@ class SessionKeeper:
     async def _hold(self, dial: _Dial) -> None:
         """Dial, and own the session until it ends."""
         session: Session | None = None
-        try:
+        with Border(logger, "the session with %s", dial.server.pk):
             try:
                 session = await self._connect(dial.server)
             except (OSError, HandshakeError) as error:
                 self._failed(dial, str(error))
-                return
-            await self._hold_open(dial, session)
-        except Exception:  # the border of a session: a bug in one ends no other
-            logger.exception("the session with %s ended by a fault of ours", dial.server.pk)
-            if session is not None and self.open.get(session.remote_pk) is session:
-                self._ended(session)
-            elif not dial.done.is_set():
-                self._failed(dial, "a fault of ours")
+            else:
+                await self._hold_open(dial, session)
+            return
+        if session is not None and self.open.get(session.remote_pk) is session:
+            self._ended(session)
+        elif not dial.done.is_set():
+            self._failed(dial, "a fault of ours")
 
     async def _hold_open(self, dial: _Dial, session: Session) -> None:
         connection = session.connection

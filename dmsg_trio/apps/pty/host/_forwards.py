@@ -17,6 +17,7 @@ import trio
 
 from dmsg_trio._errors import RemoteProtocolError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.borders import serve_each
 from dmsg_trio._net.carrying import Carried, carry_both_ways
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.tcp import open_listeners_at, open_stream_to
@@ -114,7 +115,7 @@ class Forwards:
         )  # at most MAX_WAITING wait
         async with open_service_nursery() as nursery:
             handler = partial(self._offer, owner, arrivals)
-            nursery.start_soon(trio.serve_listeners, handler, listeners)
+            nursery.start_soon(serve_each, handler, listeners, logger)
             await say(stream, wire.Opened(listeners[0].socket.getsockname()[1]))
             nursery.start_soon(_tell, stream, news)
             await _until_end(stream)

@@ -21,6 +21,7 @@ import trio
 from dmsg_trio._address import Address
 from dmsg_trio._errors import DmsgError, RemoteProtocolError
 from dmsg_trio._keys import PublicKey
+from dmsg_trio._net.borders import Border
 from dmsg_trio._net.nurseries import open_service_nursery
 from dmsg_trio._net.resettable import ResettableStream
 from dmsg_trio._wire import file_copy, forward, pty, shell
@@ -273,9 +274,9 @@ async def _carry(stream: trio.abc.HalfCloseableStream, process: PipedProcess) ->
 async def _closed(stream: trio.abc.HalfCloseableStream, source: str) -> AsyncIterator[None]:
     """Close the stream behind the block; what is a bug ends no other connection."""
     try:
-        yield
-    except Exception:  # the border of a connection
-        logger.exception("the connection of %s ended by a fault of ours", source)
+        with Border(logger, "the connection of %s", source):
+            yield
+            return
         if isinstance(stream, ResettableStream):
             stream.reset()
     finally:
