@@ -202,6 +202,9 @@ def pages(scene: Scene) -> list[Figure]:
             PLAIN: ["--no-proxy-server", f"http://{scene.tcp}/"],
         }[subject]
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+        # Or it asks its maker's sites for this and that, by the proxy as well.
+        options += ["--disable-background-networking", "--disable-component-update"]
+        options += ["--disable-sync", "--no-first-run"]
         process = subprocess.Popen(
             [browser, *options, f"--user-data-dir={profile}", *place],
             stdout=subprocess.DEVNULL,
